@@ -1,12 +1,10 @@
 package event
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"github.com/tidemark-dev/tidemark/schemas/stream"
@@ -23,6 +21,10 @@ const (
 // stream keys have five.
 func PartitionKey(partition int32) string { return "~p/" + strconv.Itoa(int(partition)) }
 
+// ChangedBytesMax bounds member changed, so that the envelope of the largest record fits into the changes topic: a record may
+// consist of little but names.
+const ChangedBytesMax = 64 << 10
+
 // Change is what the envelope of an ADDED, UPDATED or DELETED says beyond its Meta.
 type Change struct {
 	Op        Op
@@ -31,7 +33,9 @@ type Change struct {
 	ID        []byte // record id
 	Payload   []byte // the record after the change; for OpDeleted the last payload, or nil if it had been pruned
 	Before    []byte // OpUpdated only: the record before the change, if the model asks for it
-	Changed   []string
+	// Changed are the names of the top-level members that differ, for OpUpdated. A list that takes more than ChangedBytesMax is
+	// written as null.
+	Changed []string
 	// ChangedKnown tells "nothing is known of the fields" (null) from "no field" (an empty list).
 	ChangedKnown bool
 	Schema       []byte // payload schema version of the raw event
@@ -41,7 +45,7 @@ type Change struct {
 type Key struct {
 	Stream string // stream key
 	ID     stream.ID
-	json   []byte // `{"environment":...,"variant":"base","id":`
+	json   []byte // `{"environment":...,"variant":"base"`
 }
 
 // NewKey renders the shared pieces of a stream.
@@ -55,7 +59,7 @@ func NewKey(id stream.ID) *Key {
 	b = appendJSONString(append(b, `,"connection":`...), id.Connection)
 	b = appendJSONString(append(b, `,"model":`...), id.Model)
 	b = appendJSONString(append(b, `,"variant":`...), id.Variant)
-	return &Key{Stream: id.Key(), ID: id, json: append(b, `,"id":`...)}
+	return &Key{Stream: id.Key(), ID: id, json: b}
 }
 
 var opLetters = [...]byte{OpAdded: 'c', OpUpdated: 'u', OpDeleted: 'd'}
@@ -74,7 +78,7 @@ func AppendChange(dst []byte, c *Change, m *Meta) []byte {
 	b = append(b, opNames[c.Op]...)
 	b = append(b, `","key":`...)
 	b = append(b, c.Key.json...)
-	b = appendJSONString(b, c.ID)
+	b = appendJSONString(append(b, `,"id":`...), c.ID)
 	b = append(b, `},"before":`...)
 	m.PayloadLength = uint64(len(c.Payload))
 	switch {
@@ -93,7 +97,7 @@ func AppendChange(dst []byte, c *Change, m *Meta) []byte {
 	b = append(b, `,"first_seen_at":"`...)
 	b = AppendTime(b, m.FirstSeen)
 	b = append(b, `","hash":"`...)
-	b = hex.AppendEncode(b, m.Hash[:])
+	b = metaText.AppendEncode(b, m.Hash[:])
 	b = append(b, `","source":{"lsn":`...)
 	b = strconv.AppendUint(b, m.CSN, 10)
 	b = append(b, `,"raw_offset":`...)
@@ -108,26 +112,47 @@ func AppendChange(dst []byte, c *Change, m *Meta) []byte {
 	return append(b, '}')
 }
 
+// appendPayload also returns where the payload is in the value, 0 if there is none.
 func appendPayload(b []byte, start int, payload []byte) ([]byte, uint64) {
-	at := uint64(len(b) - start)
-	if payload == nil {
-		return append(b, "null"...), at
+	if len(payload) == 0 {
+		return append(b, "null"...), 0
 	}
-	return append(b, payload...), at
+	return append(b, payload...), uint64(len(b) - start)
 }
 
 func appendChanged(b []byte, c *Change) []byte {
 	if c.Op != OpUpdated || !c.ChangedKnown {
 		return append(b, "null"...)
 	}
+	start := len(b)
 	b = append(b, '[')
 	for i, name := range c.Changed {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = appendJSONString(b, name)
+		if len(b)-start >= ChangedBytesMax {
+			return append(b[:start], "null"...)
+		}
 	}
 	return append(b, ']')
+}
+
+// AppendRestored appends the value of an OpRestored record and notes in m where the payload is. It is a control object (see
+// Control) whose last member, payload, holds the payload as the sync function wrote it.
+func AppendRestored(dst []byte, c *Change, m *Meta) []byte {
+	start := len(dst)
+	b := append(dst, `{"v":1,"op":"RESTORED","stream":`...)
+	b = append(b, c.Key.json...)
+	b = append(b, `},"partition":`...)
+	b = strconv.AppendInt(b, int64(c.Partition), 10)
+	b = append(b, `,"ts_ms":`...)
+	b = strconv.AppendInt(b, m.TS, 10)
+	b = appendJSONString(append(b, `,"record_id":`...), c.ID)
+	b = append(b, `,"payload":`...)
+	m.PayloadLength = uint64(len(c.Payload))
+	b, m.PayloadOffset = appendPayload(b, start, c.Payload)
+	return append(b, '}')
 }
 
 // Payload returns the bytes of the payload inside a change event's value, as the sync function wrote them; nil if there is none.
@@ -153,10 +178,11 @@ type Envelope struct {
 	Changed []string        `json:"changed"`
 	Rev     uint64          `json:"rev"`
 	// FirstSeenAt is RFC 3339 in UTC with milliseconds.
-	FirstSeenAt string         `json:"first_seen_at"`
-	Hash        string         `json:"hash"`
-	Source      EnvelopeSource `json:"source"`
-	TSMillis    int64          `json:"ts_ms"`
+	FirstSeenAt string `json:"first_seen_at"`
+	// Hash is the stored hash in base64url without padding.
+	Hash     string         `json:"hash"`
+	Source   EnvelopeSource `json:"source"`
+	TSMillis int64          `json:"ts_ms"`
 }
 
 // EnvelopeKey names the record of a change.
@@ -198,11 +224,6 @@ func ParseRecord(headers []Header, m *Meta) (Op, error) {
 		return OpUnknown, fmt.Errorf("%w: %s without a record section", ErrRecord, o)
 	}
 	return o, nil
-}
-
-// AppendTime appends ms since the epoch as RFC 3339 in UTC with milliseconds.
-func AppendTime(b []byte, ms int64) []byte {
-	return time.UnixMilli(ms).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 }
 
 const lowerHex = "0123456789abcdef"

@@ -62,12 +62,43 @@ func (o *Op) UnmarshalText(b []byte) error {
 func (o Op) IsChange() bool { return o >= OpAdded && o <= OpDeleted }
 
 // ParseOp returns OpUnknown for a name that this version does not know; such records are skipped by readers, but keep their
-// place in the csn order.
+// place in the csn order. It runs for every record: a switch is a search by length and bytes, without a hash or a copy.
 func ParseOp(b []byte) Op {
-	for o := OpAdded; o < opEnd; o++ {
-		if opNames[o] == string(b) {
-			return o
-		}
+	switch string(b) {
+	case "ADDED":
+		return OpAdded
+	case "UPDATED":
+		return OpUpdated
+	case "DELETED":
+		return OpDeleted
+	case "TERM":
+		return OpTerm
+	case "RUN_STARTED":
+		return OpRunStarted
+	case "RUN_COMPLETED":
+		return OpRunCompleted
+	case "RUN_FAILED":
+		return OpRunFailed
+	case "SWEPT":
+		return OpSwept
+	case "RELEASED":
+		return OpReleased
+	case "CHECKPOINT":
+		return OpCheckpoint
+	case "CLEARED":
+		return OpCleared
+	case "PRUNED":
+		return OpPruned
+	case "PURGED":
+		return OpPurged
+	case "RESTORED":
+		return OpRestored
+	case "DEAD_LETTERED":
+		return OpDeadLettered
+	case "GAP":
+		return OpGap
+	case "SEAL":
+		return OpSeal
 	}
 	return OpUnknown
 }
@@ -104,7 +135,7 @@ type Meta struct {
 	// The record section: ADDED, UPDATED, DELETED and RESTORED.
 	Record        bool
 	PrevCSN       uint64   // csn of the record's previous version; 0: none
-	FirstSeen     int64    // ms since the epoch
+	FirstSeen     int64    // ms since the epoch, not before it
 	Algo          byte     // AlgoXXH3
 	Hash          [16]byte // stored hash of the record after this change
 	Rev           uint64   // 1, 2, 3 ... per record, kept over delete and re-add
@@ -117,12 +148,21 @@ type Meta struct {
 // ErrMeta is what every error of ParseMeta wraps.
 var ErrMeta = errors.New("malformed header m")
 
+// Bounds of m: ten bytes a varint, all optional sections present.
+const (
+	metaBytesMax = 2 + 10 + 4 + 6*10 + 2*10 + 2*10 + 1 + 16 + 4*10 + 16
+	metaTextMax  = (metaBytesMax*8 + 5) / 6
+)
+
+// metaText is the text form of m. Strict refuses spare bits that are not zero: m has one spelling only.
+var metaText = base64.RawURLEncoding.Strict()
+
 // AppendMeta appends m: the fields as unsigned varints, hashes as they are, all in base64url without padding, for binary headers
 // break the JSON output of common tools. Version 1 is, in this order: version, flags, term, nonce (4 bytes), csn, gi, sid, raw
 // offset + 1, ts, run; if commit: n, raw_next; if record: csn - prev_csn (0: none), ts - first_seen (zigzag), algo, hash (16 bytes), rev, payload
 // offset, payload length, live, digest (16 bytes).
 func AppendMeta(dst []byte, m *Meta) []byte {
-	var buf [192]byte
+	var buf [metaBytesMax]byte
 	b := append(buf[:0], metaVersion, 0)
 	if m.Commit {
 		b[1] |= flagCommit
@@ -157,18 +197,22 @@ func AppendMeta(dst []byte, m *Meta) []byte {
 		b = binary.AppendUvarint(b, m.Live)
 		b = append(b, m.Digest[:]...)
 	}
-	return base64.RawURLEncoding.AppendEncode(dst, b)
+	return metaText.AppendEncode(dst, b)
 }
 
-// ParseMeta decodes m into *m. Every error wraps ErrMeta.
+// ParseMeta decodes m into *m. Every error wraps ErrMeta. It accepts exactly what AppendMeta writes: equal records have equal
+// bytes, so that a reader may compare instead of decode.
 func ParseMeta(text []byte, m *Meta) error {
-	var buf [256]byte
-	if base64.RawURLEncoding.DecodedLen(len(text)) > len(buf) {
-		return fmt.Errorf("%w: %d bytes", ErrMeta, len(text))
+	if len(text) > metaTextMax {
+		return fmt.Errorf("%w: %d bytes, at most %d are possible", ErrMeta, len(text), metaTextMax)
 	}
-	n, err := base64.RawURLEncoding.Strict().Decode(buf[:], text)
+	var buf [metaBytesMax]byte
+	n, err := metaText.Decode(buf[:], text)
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrMeta, err)
+	}
+	if metaText.EncodedLen(n) != len(text) { // the decoder of the standard library skips line breaks
+		return fmt.Errorf("%w: it holds line breaks", ErrMeta)
 	}
 	d := metaDecoder{b: buf[:n]}
 	if v := d.byte(); d.bad || v != metaVersion {
@@ -197,12 +241,16 @@ func ParseMeta(text []byte, m *Meta) error {
 	}
 	if m.Record {
 		back := d.uvarint()
-		if back > m.CSN {
-			d.bad = true
-		} else if back != 0 {
+		if back != 0 {
+			if back >= m.CSN { // a previous version at csn 0 or below
+				d.bad = true
+			}
 			m.PrevCSN = m.CSN - back
 		}
 		m.FirstSeen = m.TS - d.varint()
+		if m.FirstSeen < 0 { // an overflow ends up here too
+			d.bad = true
+		}
 		m.Algo = d.byte()
 		d.hash(&m.Hash)
 		m.Rev = d.uvarint()
@@ -233,9 +281,15 @@ func (d *metaDecoder) byte() byte {
 	return v
 }
 
+// uvarint refuses a varint with trailing zero groups, which would be a second spelling of the same number.
 func (d *metaDecoder) uvarint() uint64 {
+	if len(d.b) != 0 && d.b[0] < 0x80 { // most fields are small
+		v := d.b[0]
+		d.b = d.b[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(d.b)
-	if n <= 0 {
+	if n <= 0 || d.b[n-1] == 0 {
 		d.bad = true
 		return 0
 	}
@@ -253,13 +307,8 @@ func (d *metaDecoder) int63() int64 {
 }
 
 func (d *metaDecoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.bad = true
-		return 0
-	}
-	d.b = d.b[n:]
-	return v
+	v := d.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 func (d *metaDecoder) uint32() uint32 {

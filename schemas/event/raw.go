@@ -81,7 +81,7 @@ func ParseRaw(headers []Header, value []byte, r *Raw) error {
 		switch string(h.Key) {
 		case HeaderType:
 			if len(h.Value) != 1 {
-				return rawErrorf(errcode.RawUnknownType, "header t is %q", clip(h.Value))
+				return rawErrorf(errcode.RawUnknownType, "header t is %q", clip(h.Value, shown))
 			}
 			r.Type = RawType(h.Value[0])
 		case HeaderID:
@@ -89,19 +89,19 @@ func ParseRaw(headers []Header, value []byte, r *Raw) error {
 		case HeaderRun:
 			v, ok := parseUint(h.Value)
 			if !ok || v == 0 {
-				return rawErrorf(errcode.RawInvalidHeader, "header run is %q, want a decimal number from 1", clip(h.Value))
+				return rawErrorf(errcode.RawInvalidHeader, "header run is %q, want a decimal number from 1", clip(h.Value, shown))
 			}
 			r.Run = v
 		case HeaderN:
 			v, ok := parseUint(h.Value)
 			if !ok || v == 0 {
-				return rawErrorf(errcode.RawInvalidHeader, "header n is %q, want a decimal number from 1", clip(h.Value))
+				return rawErrorf(errcode.RawInvalidHeader, "header n is %q, want a decimal number from 1", clip(h.Value, shown))
 			}
 			r.N = v
 		case HeaderCAS:
 			v, ok := parseUint(h.Value)
 			if !ok {
-				return rawErrorf(errcode.RawInvalidHeader, "header cas is %q, want a decimal number", clip(h.Value))
+				return rawErrorf(errcode.RawInvalidHeader, "header cas is %q, want a decimal number", clip(h.Value, shown))
 			}
 			r.CAS, r.HasCAS = v, true
 		case HeaderSchema:
@@ -228,7 +228,7 @@ func DecodeValue(value []byte, v any) error {
 		value = []byte("{}")
 	}
 	if err := json.Unmarshal(value, v); err != nil {
-		return rawErrorf(errcode.RawInvalidValue, "%v", err)
+		return rawErrorf(errcode.RawInvalidValue, "%s", clip(err.Error(), 200)) // it may quote the value at any length
 	}
 	switch c := v.(type) {
 	case *Clear:
@@ -236,11 +236,18 @@ func DecodeValue(value []byte, v any) error {
 			c.Mode = ClearHard
 		}
 		if c.Mode != ClearHard && c.Mode != ClearSoft {
-			return rawErrorf(errcode.RawInvalidValue, "mode is %q, want hard or soft", clip([]byte(c.Mode)))
+			return rawErrorf(errcode.RawInvalidValue, "mode is %q, want hard or soft", clip(c.Mode, shown))
+		}
+	case *Prune:
+		if c.UntilCSN == 0 {
+			return rawErrorf(errcode.RawInvalidValue, "until_csn is missing")
 		}
 	case *Decision:
+		if c.Run == 0 {
+			return rawErrorf(errcode.RawInvalidValue, "run is missing")
+		}
 		if c.Decision != DecisionApprove && c.Decision != DecisionDiscard {
-			return rawErrorf(errcode.RawInvalidValue, "decision is %q, want approve or discard", clip([]byte(c.Decision)))
+			return rawErrorf(errcode.RawInvalidValue, "decision is %q, want approve or discard", clip(c.Decision, shown))
 		}
 	case *RunEnd:
 		if r := c.MaxDeleteRatio; r != nil && (math.IsNaN(*r) || *r < 0 || *r > 1) {
@@ -266,11 +273,13 @@ func parseUint(b []byte) (uint64, bool) {
 	return v, true
 }
 
+// shown is how many bytes of a foreign header or member an error shows.
+const shown = 32
+
 // clip bounds what of a foreign value goes into an error.
-func clip(b []byte) string {
-	const most = 32
-	if len(b) > most {
-		return string(b[:most]) + "..."
+func clip[S ~string | ~[]byte](s S, most int) string {
+	if len(s) > most {
+		return string(s[:most]) + "..."
 	}
-	return string(b)
+	return string(s)
 }

@@ -109,18 +109,19 @@ func AppendRecordKey[K, I ~string | ~[]byte](b []byte, streamKey K, recordID I) 
 	return AppendEscaped(b, recordID)
 }
 
-// SplitRecordKey is the inverse of RecordKey.
+// SplitRecordKey is the inverse of RecordKey. It refuses keys that do not have six parts, such as those of control records; the
+// stream key itself is for ParseKey to judge.
 func SplitRecordKey(key string) (streamKey, recordID string, err error) {
-	i := strings.LastIndexByte(key, '/')
-	if i < 0 {
-		return "", "", fmt.Errorf("%w: record key has no separator", ErrInvalid)
+	if n := strings.Count(key, "/"); n != 5 {
+		return "", "", fmt.Errorf("%w: record key has %d parts, want 6", ErrInvalid, n+1)
 	}
+	i := strings.LastIndexByte(key, '/')
 	recordID, err = unescape(key[i+1:])
 	if err != nil {
 		return "", "", err
 	}
-	if recordID == "" || len(recordID) > IDBytesMax {
-		return "", "", fmt.Errorf("%w: record id has %d bytes, want 1 to %d", ErrInvalid, len(recordID), IDBytesMax)
+	if err := CheckID(recordID); err != nil {
+		return "", "", err
 	}
 	return key[:i], recordID, nil
 }
@@ -134,15 +135,20 @@ func CheckID[I ~string | ~[]byte](id I) error {
 	case len(id) > IDBytesMax:
 		return fmt.Errorf("%w: record id has %d bytes, at most %d are allowed", ErrInvalid, len(id), IDBytesMax)
 	}
-	ascii := true
-	for i := 0; i < len(id); i++ {
-		if id[i] == 0 {
+	for i := 0; i < len(id); {
+		switch c := id[i]; {
+		case c == 0:
 			return fmt.Errorf("%w: record id holds a NUL", ErrInvalid)
+		case c < utf8.RuneSelf:
+			i++
+		default:
+			// A conversion of four bytes stays on the stack, one of the whole id would not.
+			r, n := utf8.DecodeRuneInString(string(id[i:min(len(id), i+utf8.UTFMax)]))
+			if r == utf8.RuneError && n == 1 {
+				return fmt.Errorf("%w: record id is not UTF-8", ErrInvalid)
+			}
+			i += n
 		}
-		ascii = ascii && id[i] < utf8.RuneSelf
-	}
-	if !ascii && !utf8.ValidString(string(id)) {
-		return fmt.Errorf("%w: record id is not UTF-8", ErrInvalid)
 	}
 	return nil
 }

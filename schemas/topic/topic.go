@@ -11,7 +11,7 @@ const (
 	PrefixDefault     = "tidemark"
 	PartitionsDefault = 8       // one process
 	RecordBytesMax    = 1 << 20 // of one payload
-	// EnvelopeBytesMax is what key, headers and envelope may add to a payload, with room for before: full.
+	// envelopeBytesMax is what key, headers and envelope may add to a payload, with room for before: full.
 	envelopeBytesMax = 256 << 10
 	rawExtraBytes    = 64 << 10
 )
@@ -28,6 +28,9 @@ var prefixPattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$`)
 func NamesFor(prefix string, generation int) (Names, error) {
 	if !prefixPattern.MatchString(prefix) {
 		return Names{}, fmt.Errorf("topic prefix %q: want 1 to 100 letters, digits, dots, dashes or underscores", prefix)
+	}
+	if generation < 1 {
+		return Names{}, fmt.Errorf("topic generation %d: want 1 or more", generation)
 	}
 	suffix := ""
 	if generation > 1 {
