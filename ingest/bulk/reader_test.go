@@ -136,6 +136,7 @@ func TestReader_ID(t *testing.T) {
 		{"id", `{"id":"first","id":"last"}`, "last"},
 		{"id", `{"id":{"id":1},"id":2}`, "2"},
 		{"id", `{"i\u0064":7}`, "7"},
+		{"id", `{"id":7,"i\u0065":8}`, "7"},
 		{"id", `{"id":"a\"\\\/\b\f\n\r\t\u0041\ud83d\ude00"}`, "a\"\\/\b\f\n\r\tA😀"},
 		{"id", `{"id":"` + longest + `"}`, longest},
 		{"id", `{"id":" "}`, " "},
@@ -249,6 +250,32 @@ func TestReader_Refuses(t *testing.T) {
 				t.Errorf("detail is %q, want %q in it", e.Detail, tt.detail)
 			}
 		})
+	}
+}
+
+// Strings are scanned eight bytes at a time: a byte must be judged alike at each place among the eight, and in what is left over.
+func TestReader_EveryByteOfAString(t *testing.T) {
+	for at := range 24 {
+		for c := range 256 {
+			text := []byte(strings.Repeat("\x7f", 24))
+			text[at] = byte(c)
+			in := `{"id":1,"t":"` + string(text) + `"}`
+			_, err := readString(in, Options{IDField: "id"})
+			switch {
+			case c >= ' ' && c < 0x80 && c != '"' && c != '\\':
+				if err != nil {
+					t.Fatalf("0x%02x at %d: %v", c, at, err)
+				}
+			default:
+				offset := int64(13 + at)
+				if c == '"' || c == '\\' {
+					offset++ // the fault is that something follows it
+				}
+				if e := fault(t, err, CodeInvalidJSON); e.Offset != offset && !(c == '\\' && at == 23) {
+					t.Fatalf("0x%02x at %d: %v", c, at, e)
+				}
+			}
+		}
 	}
 }
 
