@@ -62,7 +62,7 @@ func NewKey(id stream.ID) *Key {
 	return &Key{Stream: id.Key(), ID: id, json: b}
 }
 
-var opLetters = [...]byte{OpAdded: 'c', OpUpdated: 'u', OpDeleted: 'd'}
+var opLetters = [...]byte{OpAdded: 'c', OpUpdated: 'u', OpDeleted: 'd', OpRestored: 'r'}
 
 // AppendChange appends the envelope of c and notes in m where the payload is. m must be complete but for PayloadOffset and
 // PayloadLength. The format is schemas/jsonschema/change.v1.json; members are always in this order.

@@ -9,6 +9,9 @@
 //	I2 csns of valid records are consecutive
 //	I6 after TERM t no record of a lower term is ever valid
 //
+// Retention cuts the head of the log. A reader of the rest needs the history of terms to judge the records in front of the first
+// TERM (history.go).
+//
 // A record that fits no case breaks the protocol (a broker lost data, or we have a bug): Read then returns a *HaltError for ever,
 // and the partition must stop. It is never skipped.
 package rulev

@@ -27,6 +27,7 @@ const (
 	NewTerm                  // a new writer; an unfinished group was dropped
 	LateTerm                 // a TERM that lost against one before it
 	Zombie                   // written by a writer that had lost the partition
+	Skipped                  // only after NewReaderFromHistory: before the first record that can be judged
 )
 
 // HaltError says that the log breaks the protocol at CSN.
@@ -48,6 +49,7 @@ type Reader[T any] struct {
 	done   bool // the group was complete at the last call: its slice is the caller's until the next one
 	halt   *HaltError
 	breaks Breaks
+	start  *search // not nil: the log was cut, and the reader has not found its place yet
 }
 
 // Breaks switch parts of the rule off, for tests that prove that the checkers notice. The zero value is the rule.
@@ -68,7 +70,8 @@ func NewReader[T any](state State) *Reader[T] {
 // Break switches parts of the rule off. For tests.
 func (r *Reader[T]) Break(b Breaks) { r.breaks = b }
 
-// State is the state after the last valid group.
+// State is the state after the last valid group. NextCSN is 0 as long as the reader of a cut log does not know it; such a state
+// must not be stored.
 func (r *Reader[T]) State() State { return r.state }
 
 // Pending is the number of records of an unfinished group.
@@ -88,6 +91,12 @@ func (r *Reader[T]) Read(op event.Op, m *event.Meta, rec T) (Verdict, []T, error
 	if r.done {
 		r.drop()
 	}
+	if r.start != nil {
+		if verdict, found := r.start.read(&r.state, op, m); !found {
+			return verdict, nil, nil
+		}
+		r.start = nil
+	}
 	if op == event.OpTerm {
 		if m.Term <= r.state.Term {
 			return LateTerm, nil, nil
@@ -102,11 +111,11 @@ func (r *Reader[T]) Read(op event.Op, m *event.Meta, rec T) (Verdict, []T, error
 		return Zombie, nil, nil // I6
 	}
 	want := r.state.NextCSN + uint64(len(r.group))
-	if m.CSN != want {
-		return 0, nil, r.halted(m, want, "gap or duplicate") // I2
-	}
 	if m.Term > r.state.Term {
 		return 0, nil, r.halted(m, want, "a record of a term that never began")
+	}
+	if m.CSN != want {
+		return 0, nil, r.halted(m, want, "gap or duplicate") // I2
 	}
 	r.group = append(r.group, rec)
 	if !m.Commit {

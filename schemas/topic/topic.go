@@ -11,9 +11,10 @@ const (
 	PrefixDefault     = "tidemark"
 	PartitionsDefault = 8       // one process
 	RecordBytesMax    = 1 << 20 // of one payload
-	// envelopeBytesMax is what key, headers and envelope may add to a payload, with room for before: full.
-	envelopeBytesMax = 256 << 10
-	rawExtraBytes    = 64 << 10
+	rawExtraBytes     = 64 << 10
+	// groupBytesMax is what may already be in a group when the largest event joins it, keys, headers and envelopes included. A group
+	// is one batch.
+	groupBytesMax = 1<<20 + 256<<10
 )
 
 // Names of the topics of one generation.
@@ -52,7 +53,7 @@ type Spec struct {
 // the processor's decision, and the follower compares batches byte for byte.
 func Manifest(n Names, partitions int32, recordBytesMax int) []Spec {
 	raw := recordBytesMax + rawExtraBytes
-	changes := 2*recordBytesMax + rawExtraBytes + envelopeBytesMax // before and after
+	changes := 2*recordBytesMax + rawExtraBytes + groupBytesMax // before and after
 	spec := func(name string, maxBytes int, configs map[string]string) Spec {
 		configs["max.message.bytes"] = strconv.Itoa(maxBytes)
 		configs["compression.type"] = "producer"
@@ -71,5 +72,5 @@ func Manifest(n Names, partitions int32, recordBytesMax int) []Spec {
 
 // ChangesBytesMax is the largest batch that the changes topic of Manifest takes.
 func ChangesBytesMax(recordBytesMax int) int {
-	return 2*recordBytesMax + rawExtraBytes + envelopeBytesMax
+	return 2*recordBytesMax + rawExtraBytes + groupBytesMax
 }
