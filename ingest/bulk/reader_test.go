@@ -34,7 +34,7 @@ func readAll(r *Reader) ([]seen, error) {
 }
 
 func readString(in string, opts Options) ([]seen, error) {
-	r, err := NewReader(strings.NewReader(in), opts)
+	r, err := newReader(strings.NewReader(in), opts, 4096) // small, for tests that make thousands of readers
 	if err != nil {
 		return nil, err
 	}
