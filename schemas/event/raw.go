@@ -222,7 +222,7 @@ type Decision struct {
 }
 
 // DecodeValue decodes the JSON value of a control event into v (a pointer to one of the types above). An empty value counts as
-// {}. Unknown members are ignored, for they may come from a newer producer.
+// {}, and so does null. Unknown members are ignored, for they may come from a newer producer.
 func DecodeValue(value []byte, v any) error {
 	if len(bytes.TrimSpace(value)) == 0 {
 		value = []byte("{}")
