@@ -1,0 +1,85 @@
+package decide
+
+import (
+	"github.com/tidemark-dev/tidemark/processor/hot"
+	"github.com/tidemark-dev/tidemark/processor/store"
+	"github.com/tidemark-dev/tidemark/schemas/errcode"
+	"github.com/tidemark-dev/tidemark/schemas/event"
+)
+
+// Group is what goes out in one step: change and control records that end in a commit, and dead letters. It owns its memory.
+type Group struct {
+	Records []store.Record
+	Extra   []Extra // beside Records: what only the envelope says
+	Dead    []DeadLetter
+	RawNext int64
+	Bytes   int // estimate of the encoded size
+
+	// overlay entries that this group made, in order
+	versions []*version
+	arena    []byte
+}
+
+// Extra is what the envelope of a change says beyond its store.Record.
+type Extra struct {
+	Before       []byte
+	Changed      []string
+	ChangedKnown bool
+	Schema       []byte
+}
+
+// DeadLetter is a raw event that could not be applied.
+type DeadLetter struct {
+	Offset  int64
+	Key     []byte
+	Value   []byte
+	Headers []event.Header
+	Code    errcode.Code
+	Detail  string
+}
+
+// FirstCSN is the csn of the first record; 0 if there is none.
+func (g *Group) FirstCSN() uint64 {
+	if len(g.Records) == 0 {
+		return 0
+	}
+	return g.Records[0].Meta.CSN
+}
+
+// LastCSN is the csn of the last record; 0 if there is none.
+func (g *Group) LastCSN() uint64 {
+	if len(g.Records) == 0 {
+		return 0
+	}
+	return g.Records[len(g.Records)-1].Meta.CSN
+}
+
+// version is a change in flight: decided, but not yet applied.
+type version struct {
+	tip        *tip
+	generation int // of the tip's overlay
+	fp         hot.Fingerprint
+	id         string
+	entry      hot.Entry // Fields owned
+	op         event.Op
+	payload    []byte
+	names      []string
+}
+
+const arenaChunk = 64 << 10
+
+// keep copies b into memory of the group.
+func (g *Group) keep(b []byte) []byte {
+	if len(b) == 0 {
+		if b == nil {
+			return nil
+		}
+		return []byte{}
+	}
+	if cap(g.arena)-len(g.arena) < len(b) {
+		g.arena = make([]byte, 0, max(arenaChunk, len(b)))
+	}
+	n := len(g.arena)
+	g.arena = append(g.arena, b...)
+	return g.arena[n:len(g.arena):len(g.arena)]
+}

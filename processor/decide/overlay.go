@@ -1,0 +1,270 @@
+package decide
+
+import (
+	"fmt"
+
+	"github.com/tidemark-dev/tidemark/processor/detect"
+	"github.com/tidemark-dev/tidemark/processor/hot"
+	"github.com/tidemark-dev/tidemark/processor/store"
+	"github.com/tidemark-dev/tidemark/schemas/errcode"
+	"github.com/tidemark-dev/tidemark/schemas/event"
+	"github.com/tidemark-dev/tidemark/schemas/stream"
+)
+
+// tip is a stream as decided so far: the committed stream plus what is in flight.
+type tip struct {
+	s         *store.Stream
+	model     Model
+	det       *detect.Detector
+	misplaced bool
+
+	table      *table
+	overlay    map[string]*version // changes in flight, by record id
+	generation int                 // rises when everything older than the overlay is void: after a clear
+	names      map[uint32][]string // shapes in flight
+	windows    []*window
+	usedAt     uint64
+
+	replayFence uint64 // during replay: highest run started so far
+}
+
+// table is the hot table of a tip, or nothing.
+type table struct{ *hot.Table }
+
+// Drop is safe on an absent table.
+func (t *table) Drop() {
+	if t != nil && t.Table != nil {
+		t.Table.Drop()
+		t.Table = nil
+	}
+}
+
+// tipsMax is how many streams' tips are kept; beyond it idle ones go.
+const tipsMax = 200_000
+
+// tip returns the stream of a key. The error is a *event.RawError.
+func (d *Decider) tip(key []byte) (*tip, error) {
+	if d.last != nil && d.last.s.Key.Stream == string(key) {
+		return d.last, nil
+	}
+	t := d.tips[string(key)]
+	if t == nil {
+		var err error
+		if t, err = d.newTip(string(key)); err != nil {
+			return nil, err
+		}
+	}
+	d.uses++
+	t.usedAt = d.uses
+	d.last = t
+	return t, nil
+}
+
+func (d *Decider) newTip(key string) (*tip, error) {
+	if s, ok := d.state.Stream(key); ok {
+		return d.tipFor(key, s), nil
+	}
+	id, err := stream.ParseKey(key)
+	if err != nil {
+		return nil, &event.RawError{Code: errcode.RawInvalidKey, Detail: err.Error()}
+	}
+	return d.tipFor(key, store.NewStream(0, id, nil)), nil
+}
+
+func (d *Decider) tipFor(key string, s *store.Stream) *tip {
+	if t := d.tips[key]; t != nil {
+		return t
+	}
+	d.forgetIdle()
+	t := &tip{s: s, model: d.cfg.Model(s.Stream), overlay: map[string]*version{}}
+	t.misplaced = stream.Partition(key, d.cfg.Partitions) != d.cfg.Partition
+	d.tips[key] = t
+	return t
+}
+
+// forgetIdle keeps the number of tips bounded. Those without anything in flight and without open runs can be made again.
+func (d *Decider) forgetIdle() {
+	if len(d.tips) < tipsMax {
+		return
+	}
+	for key, t := range d.tips {
+		if t != d.last && len(t.overlay) == 0 && len(t.windows) == 0 && t.usedAt+tipsMax/2 < d.uses && d.inFlight == 0 && !d.Pending() {
+			t.table.Drop()
+			delete(d.tips, key)
+		}
+	}
+}
+
+// reset puts the tip on the committed state s.
+func (t *tip) reset(s *store.Stream) {
+	t.s = s
+	clear(t.overlay)
+	t.generation++
+	t.names = nil
+	t.windows = nil
+	t.replayFence = 0
+}
+
+// detector returns the compiled options of the tip's model, shared by all streams with the same options.
+func (d *Decider) detector(t *tip) (*detect.Detector, error) {
+	if t.det != nil {
+		return t.det, nil
+	}
+	key := fmt.Sprintf("%q", t.model.Ignore)
+	det := d.detectors[key]
+	if det == nil {
+		var err error
+		if det, err = detect.New(detect.Options{Ignore: t.model.Ignore}); err != nil {
+			return nil, fmt.Errorf("options of model %s: %w", t.s.Stream.Model, err)
+		}
+		d.detectors[key] = det
+	}
+	t.det = det
+	return det, nil
+}
+
+// settle moves a change that has been applied from the overlay into the hot table.
+func (v *version) settle(replace bool) {
+	t := v.tip
+	if v.generation != t.generation {
+		return
+	}
+	if t.overlay[v.id] == v {
+		delete(t.overlay, v.id)
+	}
+	if t.table != nil && t.table.Table != nil && replace {
+		t.table.Put(v.fp, &v.entry)
+	}
+}
+
+// previous is the version that a decision starts from.
+type previous struct {
+	hot.Entry
+	exists  bool
+	live    bool
+	flying  *version // it is in flight
+	names   []string // of the shape; nil if unknown
+	looked  bool     // false: only known to be live with the same bytes; CSN is set
+	payload []byte   // if flying
+}
+
+// lookup finds the latest version of a record: overlay, then hot table, then R. With probe it may stop at the knowledge that the
+// record is live and has these very bytes.
+func (d *Decider) lookup(t *tip, id []byte, fp hot.Fingerprint, probe bool, raw uint64) (previous, error) {
+	if len(t.overlay) > 0 {
+		if v := t.overlay[string(id)]; v != nil {
+			return previous{
+				Entry: v.entry, exists: true, live: v.op != event.OpDeleted, flying: v, names: v.names, looked: true, payload: v.payload,
+			}, nil
+		}
+	}
+	if err := d.warm(t); err != nil {
+		return previous{}, err
+	}
+	var r hot.Result
+	if probe {
+		r = t.table.Probe(fp, raw, &d.entry)
+	} else {
+		r = t.table.Lookup(fp, &d.entry)
+	}
+	switch r {
+	case hot.Absent:
+		return previous{looked: true}, nil
+	case hot.Unchanged:
+		csn := d.entry.CSN
+		if t.table.Lean() {
+			csn = t.table.LeanCSN(fp)
+		}
+		return previous{Entry: hot.Entry{CSN: csn, PayloadCSN: csn, Raw: raw}, exists: true, live: true}, nil
+	case hot.Known:
+		return previous{Entry: d.entry, exists: true, live: !d.entry.Deleted, names: d.shapeNames(t, d.entry.Shape), looked: true}, nil
+	}
+	v, ok, err := d.state.Get(t.s.SID, id)
+	if err != nil || !ok || v.CSN < t.s.ClearedCSN { // a clear may be in flight: what is below it is gone
+		return previous{looked: true}, err
+	}
+	e := hot.Entry{
+		CSN: v.CSN, PayloadCSN: v.PayloadCSN, FirstSeen: v.FirstSeen, Rev: v.Rev, Hash: v.Hash, Raw: v.Raw, Deleted: !v.Live(),
+		Shape: v.Shape, Fields: v.Fields,
+	}
+	t.table.Put(fp, &e)
+	return previous{Entry: e, exists: true, live: v.Live(), names: d.shapeNames(t, v.Shape), looked: true}, nil
+}
+
+// warm makes sure that the tip has a table. A stream that was read before is loaded by one scan of its rows, unless it is too large
+// for the partition to wait.
+func (d *Decider) warm(t *tip) error {
+	if t.table != nil && t.table.Table != nil {
+		return nil
+	}
+	if b := d.cfg.Budget; b.Used() > b.Max()/8*7 {
+		d.makeRoom(t)
+	}
+	empty := t.s.Total == 0
+	t.table = &table{hot.NewTable(d.cfg.Budget, empty)}
+	if empty || t.s.Total > d.cfg.ScanMax {
+		return nil
+	}
+	err := d.state.Scan(t.s.SID, func(id []byte, v *store.Version) error {
+		if v.CSN < t.s.ClearedCSN {
+			return nil
+		}
+		t.table.Put(hot.FingerprintOf(id), &hot.Entry{
+			CSN: v.CSN, PayloadCSN: v.PayloadCSN, FirstSeen: v.FirstSeen, Rev: v.Rev, Hash: v.Hash, Raw: v.Raw, Deleted: !v.Live(),
+			Shape: v.Shape, Fields: v.Fields,
+		})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// What is in flight is not in R yet. The overlay has it, and gives it to the table before it lets go.
+	t.table.SetComplete()
+	return nil
+}
+
+// makeRoom takes memory from the stream that was used least recently: its entries become lean, or go if they already are.
+func (d *Decider) makeRoom(except *tip) {
+	var oldest *tip
+	for _, t := range d.tips {
+		if t != except && t.table != nil && t.table.Table != nil && t.table.Bytes() > 0 && (oldest == nil || t.usedAt < oldest.usedAt) {
+			oldest = t
+		}
+	}
+	switch {
+	case oldest == nil:
+	case oldest.table.Lean():
+		oldest.table.Drop()
+	default:
+		oldest.table.MakeLean()
+	}
+}
+
+// shapeNames returns the member names of a shape, or nil if they are not known.
+func (d *Decider) shapeNames(t *tip, shape uint32) []string {
+	if shape == 0 {
+		return nil
+	}
+	if names := t.names[shape]; names != nil {
+		return names
+	}
+	names := d.state.ShapeNames(t.s.SID, shape)
+	if names != nil {
+		t.remember(shape, names)
+	}
+	return names
+}
+
+const shapesMax = 4096 // a stream; beyond it, changed members are not named
+
+// remember keeps the names of a shape with the tip; false if there are too many.
+func (t *tip) remember(shape uint32, names []string) bool {
+	if len(t.names) >= shapesMax {
+		return false
+	}
+	if t.names == nil {
+		t.names = map[uint32][]string{}
+	}
+	t.names[shape] = names
+	return true
+}

@@ -1,0 +1,29 @@
+package hot
+
+import "sync/atomic"
+
+// Budget bounds the memory of all tables of a process. Safe for concurrent use.
+type Budget struct {
+	max  int64
+	used atomic.Int64
+}
+
+// NewBudget returns a budget of that many bytes.
+func NewBudget(bytes int64) *Budget { return &Budget{max: bytes} }
+
+// Used is how many bytes are held.
+func (b *Budget) Used() int64 { return b.used.Load() }
+
+// Max is how many bytes may be held.
+func (b *Budget) Max() int64 { return b.max }
+
+// take reserves n bytes, if they are there.
+func (b *Budget) take(n int64) bool {
+	if b.used.Add(n) <= b.max {
+		return true
+	}
+	b.used.Add(-n)
+	return false
+}
+
+func (b *Budget) give(n int64) { b.used.Add(-n) }
