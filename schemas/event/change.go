@@ -81,12 +81,15 @@ func AppendChange(dst []byte, c *Change, m *Meta) []byte {
 	b = appendJSONString(append(b, `,"id":`...), c.ID)
 	b = append(b, `},"before":`...)
 	m.PayloadLength = uint64(len(c.Payload))
-	switch {
-	case c.Op == OpDeleted:
+	if c.Op == OpDeleted {
 		b, m.PayloadOffset = appendPayload(b, start, c.Payload)
 		b = append(b, `,"after":null`...)
-	default:
-		b, _ = appendPayload(b, start, c.Before)
+	} else {
+		before := c.Before
+		if c.Op == OpAdded {
+			before = nil
+		}
+		b, _ = appendPayload(b, start, before)
 		b = append(b, `,"after":`...)
 		b, m.PayloadOffset = appendPayload(b, start, c.Payload)
 	}
