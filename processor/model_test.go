@@ -83,12 +83,14 @@ func newBench(t *testing.T, seed uint64, breaks decide.Breaks) *bench {
 	return b
 }
 
+// check ends the run on an error; runBench returns it. A broken program may break anywhere.
 func (b *bench) check(err error) {
-	b.t.Helper()
 	if err != nil {
-		b.t.Fatal(err)
+		panic(benchError{err})
 	}
 }
+
+type benchError struct{ error }
 
 func (b *bench) open() {
 	st, err := store.Open(store.Options{
@@ -304,14 +306,43 @@ func readLedger(l *model.Ledger, bt *batch.Batch) error {
 // TestI5_DecisionsEqualTheModel drives the decider and the store through random raw events, crashes and reopenings.
 func TestI5_DecisionsEqualTheModel(t *testing.T) {
 	eachSeed(t, func(t *testing.T, seed uint64) {
-		b := newBench(t, seed, decide.Breaks{})
-		if err := runBench(b, seed); err != nil {
+		if err := runBench(t, seed, decide.Breaks{}); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 	})
 }
 
-func runBench(b *bench, seed uint64) error {
+// TestI4_I9_BrokenRulesAreCaught switches one rule off at a time: the run must fail for some seed.
+func TestI4_I9_BrokenRulesAreCaught(t *testing.T) {
+	for name, breaks := range map[string]decide.Breaks{
+		"no pending delete": {NoPendingDelete: true}, "no ordinal guard": {NoOrdinalGuard: true}, "no start of replay": {NoReplayStart: true},
+		"no replay": {NoReplay: true}, "no replacement of hot entries": {NoCacheReplace: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const most = 400
+			for seed := uint64(1); seed <= most; seed++ {
+				if err := runBench(t, seed, breaks); err != nil {
+					t.Logf("seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Fatalf("%d seeds did not notice", most)
+		})
+	}
+}
+
+func runBench(t *testing.T, seed uint64, breaks decide.Breaks) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			be, ok := r.(benchError)
+			if !ok {
+				panic(r)
+			}
+			err = be.error
+		}
+	}()
+	b := newBench(t, seed, breaks)
+	defer func() { b.st.Abandon() }()
 	w := model.NewWorkload(seed, 1+b.rng.IntN(3), 3+b.rng.IntN(30), 1, 4)
 	for range 600 {
 		switch p := b.rng.IntN(100); {
@@ -340,6 +371,6 @@ func runBench(b *bench, seed uint64) error {
 	}
 	b.raw = append(b.raw, w.Settle()...)
 	b.drain()
-	_, _, err := b.verify()
+	_, _, err = b.verify()
 	return err
 }

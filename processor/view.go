@@ -155,3 +155,14 @@ func (p *Processor) Position(partition int32, csn uint64) (offset int64, ok bool
 	})
 	return offset, ok, err
 }
+
+// Check compares the parts of the local state of every partition with one another (I7). It reads everything, and what is applied
+// meanwhile may look like a difference: it is for tests and for partitions at rest.
+func (p *Processor) Check() error {
+	for _, part := range p.parts {
+		if err := p.use(part.id, (*store.Store).Check); err != nil {
+			return fmt.Errorf("partition %d: %w", part.id, err)
+		}
+	}
+	return nil
+}
