@@ -410,8 +410,8 @@ func TestDecode_Malformed(t *testing.T) {
 			p[HeaderSize], p[HeaderSize+9] = p[HeaderSize]-2, 1
 			return p
 		},
-		"header value too long":   set(11, 0x7e),
-		"header value too short":  set(11, 0),
+		"header value too long":  set(11, 0x7e),
+		"header value too short": set(11, 0),
 		"endless varint": func(p []byte) []byte {
 			return append(p[:HeaderSize], bytes.Repeat([]byte{0xff}, 30)...)
 		},
