@@ -171,7 +171,7 @@ func isPrefix(part, whole []group) bool {
 // seeds calls f with many generated logs, and tells the seed of the one that failed.
 func seeds(t *testing.T, f func(r *rand.Rand, log []entry) error) {
 	t.Helper()
-	const count = 1500
+	const count = 800
 	for seed := range uint64(count) {
 		r := rand.New(rand.NewPCG(seed, 5))
 		log := simulate(r, 10+r.IntN(60))
