@@ -65,8 +65,9 @@ func (p *Processor) Collect(ch chan<- prometheus.Metric) {
 	for _, part := range p.parts {
 		id := strconv.Itoa(int(part.id))
 		part.mu.RLock()
-		c, ph, f := part.counts, part.phase, part.follow
+		ph, f := part.phase, part.follow
 		part.mu.RUnlock()
+		c := part.counts.Load()
 		counter(descEvents, c.Events, id, "decided")
 		counter(descEvents, c.Unchanged, id, "unchanged")
 		counter(descEvents, c.Stale, id, "stale_run")

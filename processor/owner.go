@@ -100,7 +100,7 @@ func (o *owner) write(ctx context.Context, rawNext int64) error {
 	for len(fetched) > 0 {
 		(<-fetched).recs.Release()
 	}
-	o.noteCounters()
+	o.publish(false)
 	return context.Cause(ctx)
 }
 
@@ -269,6 +269,7 @@ func (o *owner) decide(ctx context.Context, in <-chan *fetched, out chan<- *flig
 			}
 			continue
 		}
+		o.publish(ready == nil)
 		select {
 		case give <- ready:
 			ready = nil
@@ -286,9 +287,8 @@ func (o *owner) decide(ctx context.Context, in <-chan *fetched, out chan<- *flig
 	}
 }
 
-// note writes down how far raw was read without output, now and then, and passes counters on.
+// note writes down how far raw was read without output, now and then.
 func (o *owner) note() error {
-	o.noteCounters()
 	d := o.d
 	if !d.Idle() || d.NextCSN() == o.notedCSN && d.RawNext() == o.notedRaw || o.p.cfg.Now().Sub(o.notedAt) < o.p.cfg.ProgressEvery {
 		return nil
@@ -297,9 +297,14 @@ func (o *owner) note() error {
 	return o.st.SaveProgress(store.Progress{NextCSN: o.notedCSN, RawNext: o.notedRaw})
 }
 
-func (o *owner) noteCounters() {
-	c := o.d.Counters()
-	o.p.mu.Lock()
-	o.p.counts = c
-	o.p.mu.Unlock()
+// publish tells whoever looks from outside how far the decider is.
+func (o *owner) publish(handedOut bool) {
+	o.p.counts.Store(&decided{Counters: o.d.Counters(), rawNext: o.d.RawNext(), idle: handedOut && o.d.Idle() && !o.d.Sweeping()})
+}
+
+// decided is what a decider has done, and whether all of it is applied.
+type decided struct {
+	decide.Counters
+	rawNext int64
+	idle    bool
 }

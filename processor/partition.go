@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -45,7 +46,7 @@ type partition struct {
 	phase   phase
 	lastErr error
 	term    uint64
-	counts  decide.Counters
+	counts  atomic.Pointer[decided]
 }
 
 var (

@@ -34,9 +34,11 @@ func New(ctx context.Context, cfg Config, log Log) (*Processor, error) {
 	}}
 	m := NewMetrics(cfg.Registerer)
 	for id := range n {
-		p.parts = append(p.parts, &partition{
+		part := &partition{
 			id: id, cfg: &p.cfg, log: log, shared: p.shared, m: m, phase: phaseStarting, logger: cfg.Logger.With("partition", id),
-		})
+		}
+		part.counts.Store(new(decided))
+		p.parts = append(p.parts, part)
 	}
 	if err := cfg.Registerer.Register(p); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)

@@ -23,7 +23,9 @@ type Status struct {
 	Ready     bool   `json:"ready"`
 	Term      uint64 `json:"term"`
 	AppliedTo uint64 `json:"applied_csn"`
-	RawNext   int64  `json:"raw_next"`
+	RawNext   int64  `json:"raw_next"` // next raw event to decide
+	Decided   uint64 `json:"decided"`  // raw events since this node became writer for the first time
+	Idle      bool   `json:"idle"`     // all that was decided is applied
 	Position  int64  `json:"changes_next"`
 	Lag       int64  `json:"changes_lag"`
 	Reason    string `json:"reason,omitempty"`
@@ -50,6 +52,8 @@ func (p *partition) status() Status {
 	if f != nil {
 		applied, position, end, caughtUp := f.progress()
 		s.AppliedTo, s.RawNext, s.Position, s.Lag = applied.NextCSN-1, applied.RawNext, position, max(0, end-position)
+		c := p.counts.Load()
+		s.Decided, s.Idle, s.RawNext = c.Events, c.idle, max(s.RawNext, c.rawNext)
 		s.Ready = owned && caughtUp
 		if !caughtUp {
 			s.Reason = fmt.Sprintf("reading the changes topic: at offset %d of %d", position, end)
