@@ -31,7 +31,7 @@ func BenchmarkRecords(b *testing.B) {
 		var payload []byte
 		for i := range records {
 			id := fmt.Sprintf("rec-%08d", i)
-			payload = contact(id, size)
+			payload = api.SamplePayload(id, size)
 			if err := view.Apply(benchStream, apitest.Change{ID: id, Payload: payload}); err != nil {
 				b.Fatal(err)
 			}
@@ -169,13 +169,4 @@ func newServer(tb testing.TB, view api.View, change func(*api.Config)) *api.Serv
 		tb.Fatal(err)
 	}
 	return srv
-}
-
-// contact is a flat CRM-like object of about size bytes.
-func contact(id string, size int) []byte {
-	b := fmt.Appendf(nil, `{"id":%q,"name":"Contact of the company","email":"someone@example.com","owner":{"id":17,"name":"An Owner"},"tags":["new","eu"],"score":17.5,"active":true,"updated":"2026-11-21T10:00:00Z"`, id)
-	for i := 0; len(b) < size-30; i++ {
-		b = fmt.Appendf(b, `,"field_%02d":"some text %d"`, i, i*7919)
-	}
-	return append(b, '}')
 }

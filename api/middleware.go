@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/tidemark-dev/tidemark/schemas/errcode"
 )
 
 const (
@@ -69,7 +71,7 @@ func (s *Server) observe(label string) gin.HandlerFunc {
 	}
 }
 
-// bound limits the time and the body of a request.
+// bound limits the time of a request, and its body if the length is not known in advance.
 func (s *Server) bound(c *gin.Context) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), s.cfg.RequestTimeout)
 	defer cancel()
@@ -89,7 +91,7 @@ func (s *Server) answer(d func(path string) dialect, handle func(*gin.Context) e
 	}
 }
 
-// guarded turns a panic into an error. The stack is for the log alone.
+// guarded refuses a body that is known to be too large, and turns a panic into an error. The stack is for the log alone.
 func (s *Server) guarded(c *gin.Context, handle func(*gin.Context) error) (err error) {
 	defer func() {
 		switch p := recover(); p {
@@ -100,5 +102,9 @@ func (s *Server) guarded(c *gin.Context, handle func(*gin.Context) error) (err e
 			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
+	if n := c.Request.ContentLength; n > s.cfg.BodyBytesMax {
+		c.Header("Connection", "close") // rather than read what nobody wants
+		return errcode.New(errcode.InvalidBody, "it has %d bytes, at most %d are allowed", n, s.cfg.BodyBytesMax)
+	}
 	return handle(c)
 }

@@ -3,13 +3,13 @@ package api
 import "strings"
 
 // nearest returns the known name that a misspelt one most likely means, or "" if none is near: at most a third of its letters
-// off, and upper case, "-" and "_" not counted.
+// off, and upper case, "-", "_" and brackets not counted.
 func nearest(name string, known []string) string {
 	const lengthMax = 64 // longer names are no slip of the pen, and the comparison costs the product of the lengths
 	if len(name) > lengthMax {
 		return ""
 	}
-	plain := strings.NewReplacer("_", "", "-", "")
+	plain := strings.NewReplacer("_", "", "-", "", "[", "", "]", "")
 	a := plain.Replace(strings.ToLower(name))
 	best, bestOff := "", 0
 	for _, k := range known {
