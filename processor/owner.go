@@ -82,7 +82,7 @@ func (o *owner) write(ctx context.Context, rawNext int64) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	fetched := make(chan *fetched, o.p.cfg.FetchedMax)
 	groups := make(chan *flight)
-	done := make(chan struct{}, 3)
+	done := make(chan struct{}, 4)
 	start := func(fn func() error) {
 		go func() {
 			stop(fn())
@@ -92,9 +92,10 @@ func (o *owner) write(ctx context.Context, rawNext int64) error {
 	start(func() error { return o.fetch(ctx, rawNext, fetched) })
 	start(func() error { return o.commit(ctx, groups) })
 	start(func() error { return o.watch(ctx) })
+	start(func() error { return o.keep(ctx) })
 	err := o.decide(ctx, fetched, groups)
 	stop(err)
-	for range 3 {
+	for range 4 {
 		<-done
 	}
 	for len(fetched) > 0 {

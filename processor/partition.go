@@ -21,14 +21,15 @@ import (
 type phase string
 
 const (
-	phaseStarting phase = "starting"
-	phaseFollow   phase = "catching up"
-	phaseTakeover phase = "taking over"
-	phaseReplay   phase = "marking what open runs have seen"
-	phaseOwned    phase = "owned"
-	phaseStandBy  phase = "standing by"
-	phaseRetry    phase = "retrying"
-	phaseHalted   phase = "halted"
+	phaseStarting  phase = "starting"
+	phaseBootstrap phase = "bootstrapping from the state topic"
+	phaseFollow    phase = "catching up"
+	phaseTakeover  phase = "taking over"
+	phaseReplay    phase = "marking what open runs have seen"
+	phaseOwned     phase = "owned"
+	phaseStandBy   phase = "standing by"
+	phaseRetry     phase = "retrying"
+	phaseHalted    phase = "halted"
 )
 
 // partition is one partition on this node: its state, its follower, and its writer while it is owned.
@@ -52,6 +53,8 @@ type partition struct {
 var (
 	errForeignTerm = errors.New("another writer took the partition")
 	errStopping    = errors.New("stopping")
+	errHeadless    = errors.New("the disk is empty and the head of the log is gone")
+	errAgain       = errors.New("bootstrapped")
 )
 
 // run keeps the partition alive until ctx ends. It returns an error only if the partition cannot go on: a halt is not such an error,
@@ -70,7 +73,10 @@ func (p *partition) run(ctx context.Context) error {
 			<-ctx.Done()
 			return p.closeStore(false)
 		}
-		if errors.Is(err, store.ErrCorrupt) {
+		if errors.Is(err, errAgain) && !errors.Is(err, errBootstrap) {
+			continue
+		}
+		if errors.Is(err, store.ErrCorrupt) || errors.Is(err, errBootstrap) {
 			if qerr := p.quarantine(err); qerr != nil {
 				return qerr
 			}
@@ -122,7 +128,10 @@ func (p *partition) live(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := p.checkLog(ctx, st); err != nil {
+	if err := p.checkLog(ctx, st); errors.Is(err, errHeadless) {
+		p.set(phaseBootstrap, nil)
+		return errors.Join(p.bootstrap(ctx, st), st.Close(), errAgain)
+	} else if err != nil {
 		return errors.Join(err, st.Abandon())
 	}
 	f := newFollower(p.cfg, p.log, st, p.id)
@@ -163,6 +172,8 @@ func (p *partition) checkLog(ctx context.Context, st *store.Store) error {
 	switch {
 	case resume.Offset > end:
 		return fmt.Errorf("%w: it is at offset %d of a log that ends at %d", store.ErrCorrupt, resume.Offset, end)
+	case resume.Offset < 0 && start > 0:
+		return errHeadless
 	case resume.Offset >= 0 && resume.Offset < start:
 		return fmt.Errorf("%w: it is at offset %d of a log that now begins at %d", store.ErrCorrupt, resume.Offset, start)
 	}

@@ -205,6 +205,7 @@ func (d *Decider) warm(t *tip) error {
 	if empty || t.s.Total > d.cfg.ScanMax {
 		return nil
 	}
+	t.table.Reserve(t.s.Total)
 	err := d.state.Scan(t.s.SID, func(id []byte, v *store.Version) error {
 		if v.CSN < t.s.ClearedCSN {
 			return nil

@@ -88,6 +88,21 @@ func NewTable(b *Budget, complete bool) *Table {
 	return &Table{budget: b, complete: complete}
 }
 
+// Reserve makes room for n records at once, if the budget allows it; otherwise the table grows as it fills.
+func (t *Table) Reserve(n uint64) {
+	slots := slotsMin
+	for uint64(slots)*4 < n*5 {
+		slots *= 2
+	}
+	if len(t.full) > 0 || t.lean != nil {
+		return
+	}
+	if need := int64(slots) * fullBytes; t.budget.take(need) {
+		t.bytes += need
+		t.growFull(slots)
+	}
+}
+
 // Complete reports whether a record that is not in the table does not exist.
 func (t *Table) Complete() bool { return t.complete }
 

@@ -242,7 +242,7 @@ func (s *Store) seekBound(q Query, from uint64) uint64 {
 }
 
 func (s *Store) hasLate(sid uint32, after, below uint64) bool {
-	if s.seg.Floor() == 0 {
+	if s.seg.Floor() <= 1 {
 		return false
 	}
 	found := false

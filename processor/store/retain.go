@@ -70,7 +70,7 @@ func (s *Store) Oldest() (firstCSN uint64, newestTS int64, lastCSN uint64, ok bo
 	return s.seg.Oldest()
 }
 
-// CSNBefore returns a csn c such that every record up to c is older than ts; 0 if there is none. It is coarse: it may be lower
+// CSNBefore returns the end of a group before which every record is older than ts; 0 if there is none. It is coarse: it may be lower
 // than it could be.
 func (s *Store) CSNBefore(ts int64) uint64 {
 	c := s.seg.Seek(ts)

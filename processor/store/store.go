@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -777,4 +778,46 @@ func (s *Store) Floor() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.meta.Floor
+}
+
+// rawMark notes how far raw had been processed at a time.
+type rawMark struct {
+	MS  int64 `json:"ms"`
+	Raw int64 `json:"raw"`
+}
+
+var rawMarksKey = []byte{keyMeta, 'r'}
+
+const (
+	rawMarkEvery = time.Hour
+	rawMarksMax  = 24 * 90
+)
+
+// RawBefore returns the raw offset below which everything had been processed retention ago; 0 if that is not known. It keeps the notes
+// that it answers from, one an hour; only what is committed counts.
+func (s *Store) RawBefore(now time.Time, retention time.Duration) (int64, error) {
+	var marks []rawMark
+	if err := s.getJSON(rawMarksKey, &marks); err != nil {
+		return 0, err
+	}
+	if n := len(marks); n == 0 || now.UnixMilli() >= marks[n-1].MS+rawMarkEvery.Milliseconds() {
+		marks = append(marks, rawMark{now.UnixMilli(), s.Applied().RawNext})
+		if len(marks) > rawMarksMax {
+			marks = marks[1:]
+		}
+		b, err := json.Marshal(marks)
+		if err != nil {
+			return 0, fmt.Errorf("encoding raw marks: %w", err)
+		}
+		if err := s.db.Set(rawMarksKey, b, pebble.NoSync); err != nil {
+			return 0, fmt.Errorf("writing raw marks: %w", err)
+		}
+	}
+	var before int64
+	for _, m := range marks {
+		if m.MS <= now.Add(-retention).UnixMilli() {
+			before = m.Raw
+		}
+	}
+	return before, nil
 }

@@ -149,9 +149,13 @@ func (s *Stream) RunAt(csn uint64) *Run {
 	return nil
 }
 
-// Apply takes the next record of the stream. It must be called for every record of the stream, in csn order, exactly once.
+// Apply takes the next record of the stream, in csn order. Records that the stream already knows of are ignored: after a bootstrap it
+// may be ahead of the rows.
 func (s *Stream) Apply(r *Record) {
 	m := &r.Meta
+	if m.CSN <= s.LastCSN {
+		return
+	}
 	s.LastCSN, s.LastMS = m.CSN, m.TS
 	if r.Op.IsChange() {
 		s.Live, s.Digest = m.Live, m.Digest
