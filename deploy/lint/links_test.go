@@ -76,10 +76,6 @@ func (t *tree) leads(from, target string) bool {
 	if strings.HasPrefix(target, "/") {
 		return false
 	}
-	to := path.Join(path.Dir(from), target)
-	if !fs.ValidPath(to) {
-		return false // out of the repository
-	}
-	_, err := fs.Stat(t.fsys, to)
+	_, err := fs.Stat(t.fsys, path.Join(path.Dir(from), target)) // fails on a path that leaves the repository
 	return err == nil
 }

@@ -44,6 +44,8 @@ var good = map[string]string{
 	"processor/README.md":  "[up](../README.md)\n",
 	"processor/doc.go":     "// Package processor is one.\npackage processor\n\nimport _ \"" + module + "/schemas/x\"\n",
 	"processor/a_test.go":  "package processor\n\nimport _ \"" + module + "/deploy/devkafka\"\n",
+	"ingest/doc.go":        "// Package ingest is one.\npackage ingest\n\nimport _ \"" + module + "/ingest/bulk\"\n",
+	"ingest/bulk/doc.go":   "// Package bulk is a part of it.\npackage bulk\n",
 	"projections/doc.go":   "// Package projections is one.\npackage projections\n\nimport _ \"github.com/ClickHouse/clickhouse-go/v2\"\n",
 	"api/doc.go":           "// Package api is one.\npackage api\n\nimport _ \"" + module + "/projections\"\n",
 	"deploy/cli/doc.go":    "// Package cli is one.\npackage cli\n\nimport _ \"" + module + "/deploy/stack\"\n",

@@ -69,6 +69,14 @@ func TestParse_RefusesEveryOtherSpelling(t *testing.T) {
 	}
 }
 
+// A server that meets the cursor of a later version must say so, not call it a spelling mistake.
+func TestParse_NamesAnUnknownVersion(t *testing.T) {
+	s := encode(t, func(b []byte) { b[0] = 2 })
+	if _, err := Parse(s); err == nil || !strings.Contains(err.Error(), "version 2, this server knows 1") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // encode is sample with its bytes changed.
 func encode(t *testing.T, change func([]byte)) string {
 	t.Helper()

@@ -75,6 +75,10 @@ func TestParseRaw_Codes(t *testing.T) {
 		"run beyond 64 bits":           {headers("t", "b", "run", "18446744073709551616"), errcode.RawInvalidHeader},
 		"run far beyond":               {headers("t", "b", "run", strings.Repeat("9", 1000)), errcode.RawInvalidHeader},
 		"run as bytes":                 {headers("t", "b", "run", "\x00\x00\x00\x00\x00\x00\x00\x01"), errcode.RawInvalidHeader},
+		"run 0 of a save":              {headers("t", "s", "id", "1", "run", "0"), errcode.RawInvalidHeader}, // not "outside any run"
+		"run of 21 digits":             {headers("t", "b", "run", "000000000000000000001"), errcode.RawInvalidHeader},
+		"cas beyond 64 bits":           {headers("t", "s", "id", "1", "cas", "18446744073709551616"), errcode.RawInvalidHeader},
+		"cas beyond 64 bits, by more":  {headers("t", "s", "id", "1", "cas", "18446744073709551619"), errcode.RawInvalidHeader},
 		"ordinal 0":                    {headers("t", "s", "id", "1", "run", "1", "n", "0"), errcode.RawInvalidHeader},
 		"ordinal not a number":         {headers("t", "s", "id", "1", "run", "1", "n", "x"), errcode.RawInvalidHeader},
 		"ordinal without run":          {headers("t", "s", "id", "1", "n", "1"), errcode.RawInvalidHeader},

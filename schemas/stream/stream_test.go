@@ -79,6 +79,9 @@ func TestSplitRecordKey_RefusesWhatIsNotARecordKey(t *testing.T) {
 		"id not UTF-8":             stream + "/%FF",
 		"NUL in the id":            stream + "/a%00",
 		"id encoded without need":  stream + "/%41",
+		"first digit not hex":      stream + "/%G0",
+		"second digit not hex":     stream + "/%0G",
+		"hex in lower case":        stream + "/%0a",
 		"id with a bare character": stream + "/a b",
 	} {
 		if s, id, err := SplitRecordKey(key); !errors.Is(err, ErrInvalid) {
