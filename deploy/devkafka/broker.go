@@ -94,15 +94,12 @@ func Start(ctx context.Context, cfg Config) (_ *Broker, err error) {
 	b.ln = newListener(real, b.addr, &guard{maxRequestBytes: int64(cfg.MaxRequestBytes), log: cfg.Logger, metrics: b.metrics}, cfg.Logger)
 	undo = append(undo, func() { b.ln.Close() })
 
-	found, clean, err := b.openLog(ctx, cfg)
+	found, clean, err := b.openLog(ctx, cfg, ep.port)
 	if err != nil {
 		return nil, err
 	}
 	undo = append(undo, b.cluster.Close)
 	if err := b.settle(ctx, cfg, clean); err != nil {
-		return nil, err
-	}
-	if err := b.state.setPort(ep.port); err != nil {
 		return nil, err
 	}
 	b.ln.open()
@@ -112,7 +109,7 @@ func Start(ctx context.Context, cfg Config) (_ *Broker, err error) {
 }
 
 // openLog checks the log, readies it, and opens kfake on it. Nothing is written before the check has passed.
-func (b *Broker) openLog(ctx context.Context, cfg Config) (found *survey, clean bool, err error) {
+func (b *Broker) openLog(ctx context.Context, cfg Config, port int) (found *survey, clean bool, err error) {
 	dir := filepath.Join(cfg.DataDir, logDir)
 	if clean, err = b.state.stoppedCleanly(); err != nil {
 		return nil, false, err
@@ -124,7 +121,8 @@ func (b *Broker) openLog(ctx context.Context, cfg Config) (found *survey, clean 
 	if err != nil {
 		return nil, false, err
 	}
-	if err := b.state.markRunning(); err != nil {
+	// The state file first: it says whose directory this is.
+	if err := errors.Join(b.state.setPort(port), b.state.markRunning()); err != nil {
 		return nil, false, err
 	}
 	if err := found.setAsideOrphans(cfg.DataDir); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 func metadataRequest() *kmsg.MetadataRequest { return kmsg.NewPtrMetadataRequest() }
@@ -28,4 +29,11 @@ func createByProtocol(t testing.TB, addr, topic string, partitions int32, config
 	resp, err := req.RequestWith(t.Context(), cl)
 	must(t, err)
 	must(t, kerr.ErrorForCode(resp.Topics[0].ErrorCode))
+}
+
+// versionsWithProduce8 pins Produce to the version whose answers carry a text, topics still having names.
+func versionsWithProduce8() *kversion.Versions {
+	v := kversion.Stable()
+	v.SetMaxKeyVersion(int16(kmsg.Produce), 8)
+	return v
 }

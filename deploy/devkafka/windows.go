@@ -45,7 +45,7 @@ type windowItem struct {
 
 // add takes in a batch, in log order. Markers are the broker's own and have no sequence.
 func (ws windows) add(topic string, partition int32, b batch) {
-	if b.producerID < 0 || b.firstSequence < 0 || b.attributes&attrControl != 0 {
+	if b.producerID < 0 || b.attributes&attrControl != 0 {
 		return
 	}
 	key := windowKey{b.producerID, topic, partition}

@@ -1,0 +1,88 @@
+package devkafka
+
+import (
+	"context"
+	"net"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The benchmarks compare the broker with a bare kfake of the same settings, so that their difference is what guard and admission
+// cost. One iteration is one record of 500 bytes; broker and client share the process, as they do in the product.
+//
+//	go test -run xxx -bench . -benchtime 1000000x -count 5 ./deploy/devkafka
+
+const benchPartitions = 8
+
+func benchAddrs(b *testing.B, run func(b *testing.B, addr string)) {
+	b.Run("guarded", func(b *testing.B) {
+		broker := start(b, b.TempDir())
+		must(b, broker.CreateTopic("t", benchPartitions, nil))
+		run(b, broker.Addr())
+	})
+	b.Run("bare", func(b *testing.B) {
+		c, err := kfake.NewCluster(
+			kfake.NumBrokers(1), kfake.DataDir(b.TempDir()), kfake.ListenFn(net.Listen),
+			kfake.BrokerConfigs(brokerConfigs(Config{MaxMessageBytes: defaultMaxMessageBytes})))
+		must(b, err)
+		defer c.Close()
+		must(b, c.CreateTopic("t", benchPartitions, nil))
+		run(b, c.ListenAddrs()[0])
+	})
+}
+
+func fill(b *testing.B, addr string, records int) {
+	cl := newClient(b, addr, kgo.MaxBufferedRecords(50_000))
+	defer cl.Close()
+	value := make([]byte, 500)
+	for i := range records {
+		cl.Produce(context.Background(), &kgo.Record{Topic: "t", Partition: int32(i % benchPartitions), Value: value}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	must(b, cl.Flush(b.Context()))
+}
+
+func BenchmarkProduce(b *testing.B) {
+	benchAddrs(b, func(b *testing.B, addr string) {
+		b.SetBytes(500)
+		b.ResetTimer()
+		fill(b, addr, b.N)
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	})
+}
+
+func BenchmarkConsume(b *testing.B) {
+	benchAddrs(b, func(b *testing.B, addr string) {
+		fill(b, addr, b.N)
+		b.SetBytes(500)
+		b.ResetTimer()
+		cl := newClient(b, addr, kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		defer cl.Close()
+		for read := 0; read < b.N; {
+			fetches := cl.PollFetches(b.Context())
+			must(b, fetches.Err())
+			read += fetches.NumRecords()
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	})
+}
+
+// BenchmarkRoundTrip is one record at a time, acknowledged before the next: the cost of a request, not of its bytes.
+func BenchmarkRoundTrip(b *testing.B) {
+	benchAddrs(b, func(b *testing.B, addr string) {
+		cl := newClient(b, addr, kgo.ProducerLinger(0))
+		defer cl.Close()
+		r := kgo.Record{Topic: "t", Value: make([]byte, 500)}
+		must(b, cl.ProduceSync(b.Context(), &r).FirstErr())
+		b.ResetTimer()
+		for range b.N {
+			r := r
+			must(b, cl.ProduceSync(b.Context(), &r).FirstErr())
+		}
+	})
+}
