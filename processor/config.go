@@ -39,6 +39,7 @@ type Config struct {
 	StandBy       time.Duration // 5 s; pause after another writer took the partition
 	CatchUpWait   time.Duration // 2 s; hint before the first TERM
 	ProgressEvery time.Duration // 5 s; how often the raw position is noted while nothing comes out
+	FlushEvery    time.Duration // 10 min; payloads stay in memory no longer, so that retention can tell old from young
 	KeepEvery     time.Duration // 1 min; how often the state topic is brought up to the prune floor, and old raw events are looked for
 	Trim          bool          // remove what is past retention from the topics: for brokers that do not do it themselves
 	RawRetention  time.Duration // 7 d; with Trim: how long processed raw events stay
@@ -81,6 +82,7 @@ func (c *Config) defaults(partitions int32) {
 	dur(&c.StandBy, 5*time.Second)
 	dur(&c.CatchUpWait, 2*time.Second)
 	dur(&c.ProgressEvery, 5*time.Second)
+	dur(&c.FlushEvery, 10*time.Minute)
 	dur(&c.KeepEvery, time.Minute)
 	dur(&c.RawRetention, 7*24*time.Hour)
 	if c.FS == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/tidemark-dev/tidemark/processor/batch"
 	"github.com/tidemark-dev/tidemark/processor/decide"
@@ -74,6 +75,7 @@ func newFollower(cfg *Config, log Log, st *store.Store, partition int32) *follow
 func (f *follower) run(ctx context.Context) error {
 	defer f.reader.Close()
 	defer f.release()
+	flushed := time.Now()
 	for {
 		batches, err := f.reader.Next(ctx)
 		if err != nil {
@@ -92,6 +94,12 @@ func (f *follower) run(ctx context.Context) error {
 			}
 			f.caughtUp = f.caughtUp || f.position >= f.started
 		})
+		if time.Since(flushed) >= f.cfg.FlushEvery {
+			if err := f.store.FlushPayloads(); err != nil {
+				return err
+			}
+			flushed = time.Now()
+		}
 	}
 }
 

@@ -28,14 +28,18 @@ func testNames(t testing.TB) topic.Names {
 }
 
 // startProcessor runs a processor over a broker until the test ends, or stop is called.
-func startProcessor(t testing.TB, seeds []string, dir string) (p *Processor, stop func()) {
+func startProcessor(t testing.TB, seeds []string, dir string, change ...func(*Config)) (p *Processor, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log, err := kafka.Open(ctx, kafka.Config{Seeds: seeds, Names: testNames(t), Logger: slog.New(slog.DiscardHandler), Compression: batch.Snappy})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err = New(ctx, Config{Dir: dir, Names: testNames(t), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}, KafkaLog{log})
+	cfg := Config{Dir: dir, Names: testNames(t), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	for _, c := range change {
+		c(&cfg)
+	}
+	p, err = New(ctx, cfg, KafkaLog{log})
 	if err != nil {
 		t.Fatal(err)
 	}

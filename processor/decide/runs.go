@@ -458,16 +458,16 @@ func (d *Decider) Tick() {
 	}
 	clock := min(nowMS, d.newestMS)
 	if d.cfg.PruneAfter > 0 && clock > 0 {
-		if until := d.state.CSNBefore(clock - d.cfg.PruneAfter.Milliseconds()); until > d.state.Floor() && d.Idle() {
+		if until := d.state.CSNBefore(clock - d.cfg.PruneAfter.Milliseconds()); until > d.state.Floor() {
 			d.control(nil, -1, 0, &event.Control{Op: event.OpPruned, UntilCSN: until})
 		}
 	}
-	if d.cfg.PurgeAfter > 0 && clock > 0 && d.Idle() {
+	if d.cfg.PurgeAfter > 0 && clock > 0 {
 		d.purge(clock - d.cfg.PurgeAfter.Milliseconds())
 	}
 }
 
-// purge forgets streams that had no sign of a sync since ms. It looks only while nothing is in flight.
+// purge forgets streams that had no sign of a sync since ms. The tip knows of what is in flight.
 func (d *Decider) purge(ms int64) {
 	for _, s := range d.abandoned(ms) {
 		t := d.tipFor(s.Key.Stream, s)

@@ -133,6 +133,7 @@ func (s *Store) Bootstrap(next func() (*StateRow, error)) (*Mark, error) {
 	if err := s.bootVersions(mark); err != nil {
 		return nil, err
 	}
+	s.meta, s.versionsCSN = mark.Meta, mark.CSN
 	b, err := json.Marshal(&mark.Meta)
 	if err != nil {
 		return nil, fmt.Errorf("encoding applied position: %w", err)

@@ -748,10 +748,18 @@ func (s *Store) RawNext() (int64, error) {
 	return st.RawNext, nil
 }
 
-// Flush writes everything to the operating system, so that the next Open has nothing to read again.
-func (s *Store) Flush() error {
+// FlushPayloads writes the payloads that are only in memory.
+func (s *Store) FlushPayloads() error {
 	if err := s.seg.Flush(); err != nil {
 		return fmt.Errorf("flushing payloads: %w", err)
+	}
+	return nil
+}
+
+// Flush writes everything to the operating system, so that the next Open has nothing to read again.
+func (s *Store) Flush() error {
+	if err := s.FlushPayloads(); err != nil {
+		return err
 	}
 	if err := s.writeVersions(); err != nil {
 		return err
