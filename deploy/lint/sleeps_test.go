@@ -12,6 +12,8 @@ import (
 // sleepsAllowed are test files that sleep in real time for a reason. A sleep that waits for something to have happened is not one:
 // it is too short on some machine and too long on all others.
 var sleepsAllowed = map[string]string{
+	"ingest/fault_test.go":            "the broker stays away for a random time; nothing is waited for",
+	"processor/retention_test.go":     "over several ticks of the clock nothing may happen",
 	"processor/segment/crash_test.go": "a process is killed at a random moment; nothing is waited for",
 }
 

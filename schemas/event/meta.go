@@ -158,9 +158,12 @@ const (
 var metaText = base64.RawURLEncoding.Strict()
 
 // AppendMeta appends m: the fields as unsigned varints, hashes as they are, all in base64url without padding, for binary headers
-// break the JSON output of common tools. Version 1 is, in this order: version, flags, term, nonce (4 bytes), csn, gi, sid, raw
-// offset + 1, ts, run; if commit: n, raw_next; if record: csn - prev_csn (0: none), ts - first_seen (zigzag), algo, hash (16 bytes), rev, payload
-// offset, payload length, live, digest (16 bytes).
+// break the JSON output of common tools. Version 1 is, in this order: version, flags, nonce (4 bytes); if record: hash (16 bytes),
+// digest (16 bytes), algo (1 byte); term, csn, gi, sid, raw offset + 1, ts, run; if commit: n, raw_next; if record: csn - prev_csn
+// (0: none), ts - first_seen (zigzag), rev, payload offset, payload length, live.
+//
+// The hash is at byte 6, a multiple of three, so its text is that of member hash in the envelope: a compressor finds it a second
+// time, which makes a record about 23 bytes smaller in snappy.
 func AppendMeta(dst []byte, m *Meta) []byte {
 	var buf [metaBytesMax]byte
 	b := append(buf[:0], metaVersion, 0)
@@ -170,8 +173,13 @@ func AppendMeta(dst []byte, m *Meta) []byte {
 	if m.Record {
 		b[1] |= flagRecord
 	}
-	b = binary.AppendUvarint(b, m.Term)
 	b = binary.BigEndian.AppendUint32(b, m.Nonce)
+	if m.Record {
+		b = append(b, m.Hash[:]...)
+		b = append(b, m.Digest[:]...)
+		b = append(b, m.Algo)
+	}
+	b = binary.AppendUvarint(b, m.Term)
 	b = binary.AppendUvarint(b, m.CSN)
 	b = binary.AppendUvarint(b, m.GI)
 	b = binary.AppendUvarint(b, uint64(m.SID))
@@ -189,13 +197,10 @@ func AppendMeta(dst []byte, m *Meta) []byte {
 		}
 		b = binary.AppendUvarint(b, back)
 		b = binary.AppendVarint(b, m.TS-m.FirstSeen)
-		b = append(b, m.Algo)
-		b = append(b, m.Hash[:]...)
 		b = binary.AppendUvarint(b, m.Rev)
 		b = binary.AppendUvarint(b, m.PayloadOffset)
 		b = binary.AppendUvarint(b, m.PayloadLength)
 		b = binary.AppendUvarint(b, m.Live)
-		b = append(b, m.Digest[:]...)
 	}
 	return metaText.AppendEncode(dst, b)
 }
@@ -223,8 +228,13 @@ func ParseMeta(text []byte, m *Meta) error {
 		return fmt.Errorf("%w: unknown flags %#x", ErrMeta, flags)
 	}
 	*m = Meta{Commit: flags&flagCommit != 0, Record: flags&flagRecord != 0}
-	m.Term = d.uvarint()
 	m.Nonce = d.uint32()
+	if m.Record {
+		d.hash(&m.Hash)
+		d.hash(&m.Digest)
+		m.Algo = d.byte()
+	}
+	m.Term = d.uvarint()
 	m.CSN = d.uvarint()
 	m.GI = d.uvarint()
 	sid := d.uvarint()
@@ -251,13 +261,10 @@ func ParseMeta(text []byte, m *Meta) error {
 		if m.FirstSeen < 0 { // an overflow ends up here too
 			d.bad = true
 		}
-		m.Algo = d.byte()
-		d.hash(&m.Hash)
 		m.Rev = d.uvarint()
 		m.PayloadOffset = d.uvarint()
 		m.PayloadLength = d.uvarint()
 		m.Live = d.uvarint()
-		d.hash(&m.Digest)
 	}
 	if d.bad || len(d.b) != 0 {
 		return fmt.Errorf("%w: cut or overlong", ErrMeta)

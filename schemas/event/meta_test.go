@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -79,6 +80,10 @@ func TestParseMeta_RefusesEverySecondSpelling(t *testing.T) {
 	edit := func(at int, with ...byte) string { // with replaces one byte
 		return encode(append(append(append([]byte(nil), b[:at]...), with...), b[at+1:]...))
 	}
+	const term = 2 + 4 + 16 + 16 + 1 // where it is
+	if b[term] != 3 {
+		t.Fatalf("the term is not at byte %d of %x", term, b)
+	}
 	cases := map[string]string{
 		"empty":                         "",
 		"cut in base64":                 string(text[:len(text)-1]),
@@ -90,10 +95,10 @@ func TestParseMeta_RefusesEverySecondSpelling(t *testing.T) {
 		"version 0":                     edit(0, 0),
 		"version 2":                     edit(0, 2),
 		"unknown flag":                  edit(1, b[1]|4),
-		"term with a trailing zero":     edit(2, b[2]|0x80, 0),
-		"term with many trailing zeros": edit(2, b[2]|0x80, 0x80, 0x80, 0),
-		"varint beyond 64 bits":         edit(2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02),
-		"varint of 11 bytes":            edit(2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01),
+		"term with a trailing zero":     edit(term, b[term]|0x80, 0),
+		"term with many trailing zeros": edit(term, b[term]|0x80, 0x80, 0x80, 0),
+		"varint beyond 64 bits":         edit(term, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02),
+		"varint of 11 bytes":            edit(term, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01),
 		"far too long":                  strings.Repeat("A", 1<<20),
 		"longer than any meta":          strings.Repeat("A", metaTextMax+1),
 	}
@@ -116,7 +121,8 @@ func TestParseMeta_RefusesEverySecondSpelling(t *testing.T) {
 // Numbers that a field cannot hold, or that two spellings would have.
 func TestParseMeta_RefusesWhatAppendMetaCannotMean(t *testing.T) {
 	head := func(sid, rawOffset, ts uint64) []byte {
-		b := []byte{metaVersion, flagRecord, 1, 0, 0, 0, 1, 10, 0} // term 1, nonce 1, csn 10, gi 0
+		b := append([]byte{metaVersion, flagRecord, 0, 0, 0, 1}, make([]byte, 16+16+1)...) // nonce 1, hash, digest, algo
+		b = append(b, 1, 10, 0)                                                            // term 1, csn 10, gi 0
 		b = binary.AppendUvarint(b, sid)
 		b = binary.AppendUvarint(b, rawOffset)
 		b = binary.AppendUvarint(b, ts)
@@ -125,8 +131,7 @@ func TestParseMeta_RefusesWhatAppendMetaCannotMean(t *testing.T) {
 	tail := func(b []byte, back uint64, seen int64) string {
 		b = binary.AppendUvarint(b, back)
 		b = binary.AppendVarint(b, seen)
-		b = append(b, make([]byte, 1+16+4+16)...)
-		return base64.RawURLEncoding.EncodeToString(b)
+		return base64.RawURLEncoding.EncodeToString(append(b, 0, 0, 0, 0))
 	}
 	var m Meta
 	if err := ParseMeta([]byte(tail(head(7, 5, 100), 9, 100)), &m); err != nil || m.PrevCSN != 1 || m.FirstSeen != 0 {
@@ -158,6 +163,24 @@ func TestMeta_LargestFitsItsBounds(t *testing.T) {
 	var got Meta
 	if err := ParseMeta(text, &got); err != nil || got != m || len(text) > metaTextMax {
 		t.Fatalf("%d bytes of %d: %v", len(text), metaTextMax, err)
+	}
+}
+
+// The second copy of the hash costs nothing only as long as both are spelled alike.
+func TestMeta_SpellsTheHashAsTheEnvelopeDoes(t *testing.T) {
+	for seed := range uint64(100) {
+		m := randomMeta(rand.New(rand.NewPCG(seed, 1)))
+		if m.Record = true; m.CSN == 0 {
+			m.CSN = 1
+		}
+		value := AppendChange(nil, &Change{Op: OpAdded, Key: testKey, ID: []byte("1"), Payload: []byte("{}")}, &m)
+		var e Envelope
+		if err := json.Unmarshal(value, &e); err != nil {
+			t.Fatal(err)
+		}
+		if text := string(AppendMeta(nil, &m)); !strings.Contains(text, e.Hash[:20]) {
+			t.Fatalf("seed %d: hash %s is not in %s", seed, e.Hash, text)
+		}
 	}
 }
 
