@@ -100,13 +100,13 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 // BenchmarkPage reads pages of 1,000 live rows of 800 bytes: dense is a stream alone in its partition; live37 has 37 % of its versions live; sparse
-// is 1,000 rows out of 43,600 csn of 20 streams.
+// is 1,000 rows out of 43,600 csn of 20 streams; wide is the same out of 200,000 csn of 200 streams, where a flush has few rows of each.
 func BenchmarkPage(b *testing.B) {
 	for _, c := range []struct {
 		name          string
 		streams, span int
 	}{
-		{"dense", 1, 1000}, {"live37", 1, 2700}, {"sparse", 20, 43_600},
+		{"dense", 1, 1000}, {"live37", 1, 2700}, {"sparse", 20, 43_600}, {"wide", 200, 200_000},
 	} {
 		l := newBenchLog(800, c.streams)
 		o := Options{Dir: filepath.Join(b.TempDir(), "seg"), Cache: NewCache(256 << 20)}

@@ -25,7 +25,8 @@ type cacheShard struct {
 	_         [64]byte
 }
 
-// NewCache returns a cache of at most bytes. Zero or less keeps nothing.
+// NewCache returns a cache of at most bytes. It should be 32 blocks or more (2 MiB at the default size): a block of more than 1/32 of it is not
+// kept, because it would push out too much for one record.
 func NewCache(bytes int64) *Cache {
 	c := new(Cache)
 	for i := range c.shards {
@@ -72,8 +73,7 @@ func (c *Cache) get(k blockKey) *block {
 	return b
 }
 
-// put offers a block; the caller keeps its own reference. A block of more than a quarter of its shard is not kept, because it would push out
-// everything else for one record.
+// put offers a block; the caller keeps its own reference.
 func (c *Cache) put(k blockKey, b *block) {
 	if c == nil {
 		return

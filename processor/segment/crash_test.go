@@ -29,9 +29,9 @@ type history struct {
 // the unsynced data and directory entries, and opens it: the store has to be an exact prefix of the log, and converge when fed again.
 func TestCrash(t *testing.T) {
 	seed, g := newRand(t)
-	rounds, every := 5, 1
+	rounds, every := 6, 1
 	if testing.Short() {
-		rounds, every = 3, 3
+		rounds, every = 3, 2
 	}
 	cuts := 0
 	for round := range rounds {
@@ -51,7 +51,13 @@ func TestCrash(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if ops++; ops%every == 0 {
+			clones := 0
+			if ops++; op.Kind == errorfs.OpFileSync { // the moment with the most to lose
+				clones = 4
+			} else if ops%every == 0 {
+				clones = 1
+			}
+			for range clones {
 				percent := []int{0, 20, 50, 80, 100}[g.IntN(5)]
 				disks = append(disks, disk{mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: g}), h})
 			}

@@ -38,15 +38,23 @@ func takeImage(t testing.TB, fs *vfs.MemFS, dir string) image {
 
 func (im image) mount(t testing.TB, dir string) *vfs.MemFS {
 	fs := vfs.NewMem()
+	im.copyTo(t, fs, dir)
+	return fs
+}
+
+// copyTo writes the files and syncs them.
+func (im image) copyTo(t testing.TB, fs vfs.FS, dir string) {
 	must(t, fs.MkdirAll(dir, 0o755))
 	for name, b := range im {
 		f, err := fs.Create(fs.PathJoin(dir, name), vfs.WriteCategoryUnspecified)
 		must(t, err)
 		_, err = f.Write(bytes.Clone(b))
 		must(t, err)
+		must(t, f.Sync())
 		must(t, f.Close())
 	}
-	return fs
+	must(t, syncDir(fs, dir))
+	must(t, syncDir(fs, fs.PathDir(dir)))
 }
 
 // damageOne changes b in one of the ways in which storage fails, and returns the first offset that differs from before; len(b) if
@@ -169,6 +177,85 @@ func TestStaleFrame(t *testing.T) {
 	}
 	if r, err := s.Get(1, 2); err != nil || string(r.Payload) != "TWO" {
 		t.Fatalf("got %q, %v", r.Payload, err)
+	}
+}
+
+// TestStaleFrameAfterPowerCut: as TestStaleFrame, but the power fails after the new frame was written, with any part of what was not synced.
+func TestStaleFrameAfterPowerCut(t *testing.T) {
+	_, g := newRand(t)
+	pad := 0
+	history := func(n byte) []Record {
+		var recs []Record
+		for csn := uint64(1); csn <= 3; csn++ {
+			recs = append(recs, Record{SID: 1, CSN: csn, Op: n, Payload: noise(g, 6000+pad)})
+			pad = 0
+		}
+		return recs
+	}
+	write := func(s *Store, recs []Record) {
+		for i := range recs {
+			must(t, s.Append(recs[i:i+1], recs[i].CSN, 1))
+			must(t, s.Flush())
+		}
+	}
+	// The second frame ends where a block of the file system does: its last block and the first of the third frame are lost or kept apart.
+	o := small(vfs.NewMem())
+	o.SegmentBytes = 1 << 20
+	s := mustOpen(t, o)
+	write(s, history(1))
+	second := s.files[0].frames[1]
+	pad = 4096 - int(second.off+second.size)%4096
+	o.FS = vfs.NewMem()
+	s = mustOpen(t, o)
+	write(s, history(1))
+	second = s.files[0].frames[1]
+	if (second.off+second.size)%4096 != 0 {
+		t.Fatal(second)
+	}
+	im := takeImage(t, o.FS.(*vfs.MemFS), o.Dir)
+	im[fileName(0)][second.off+second.size/2] ^= 1
+	cuts := map[uint64]int{}
+	for range 200 {
+		mem := vfs.NewCrashableMem()
+		im.copyTo(t, mem, o.Dir)
+		o.FS = mem
+		s := mustOpen(t, o)
+		write(s, history(2)[1:2])
+		o.FS = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: g.IntN(101), RNG: g})
+		s = mustOpen(t, o)
+		cuts[s.Applied()]++
+		if s.Applied() > 2 {
+			t.Fatalf("applied %d: the third frame is from another history", s.Applied())
+		}
+	}
+	if cuts[1] == 0 || cuts[2] == 0 {
+		t.Fatalf("the new frame was never lost or never there: %v", cuts)
+	}
+}
+
+// TestFrameOrder: frames that are whole, but not where they belong in the csn order, are not taken.
+func TestFrameOrder(t *testing.T) {
+	fs := vfs.NewMem()
+	s := mustOpen(t, small(fs))
+	for csn := uint64(1); csn <= 3; csn++ {
+		must(t, s.Append([]Record{rec(1, csn, "same length")}, csn, 1))
+		must(t, s.Flush())
+	}
+	f := s.files[0].frames
+	b := takeImage(t, fs, "/seg")[fileName(0)]
+	part := func(i int) []byte { return b[f[i].off : f[i].off+f[i].size] }
+	for _, c := range []struct {
+		frames []int
+		want   uint64
+	}{{[]int{0, 1, 2}, 3}, {[]int{0, 0, 1}, 1}, {[]int{0, 2}, 1}, {[]int{1, 2}, 0}, {[]int{0, 1, 0, 2}, 2}} {
+		file := bytes.Clone(b[:headerBytes])
+		for _, i := range c.frames {
+			file = append(file, part(i)...)
+		}
+		s := mustOpen(t, small(image{fileName(0): file}.mount(t, "/seg")))
+		if s.Applied() != c.want {
+			t.Errorf("frames %v: applied %d, want %d", c.frames, s.Applied(), c.want)
+		}
 	}
 }
 

@@ -124,7 +124,8 @@ func parseFileHeader(b []byte) (base, floor uint64, err error) {
 	return le.Uint64(b[16:]), le.Uint64(b[24:]), nil
 }
 
-// createFile makes an empty segment and makes it durable, so that its predecessors may be unlinked.
+// createFile makes an empty segment and makes its directory entry durable, so that its predecessors may be unlinked. The header need not be: a
+// segment that lost it is empty, and its name says where it begins.
 func createFile(fs vfs.FS, dir string, base, floor uint64) (*segmentFile, error) {
 	name := fs.PathJoin(dir, fileName(base))
 	if err := fs.Remove(name); err != nil && !errors.Is(err, iofs.ErrNotExist) { // what an earlier try left behind
@@ -139,9 +140,6 @@ func createFile(fs vfs.FS, dir string, base, floor uint64) (*segmentFile, error)
 	var b [headerBytes]byte
 	putFileHeader(b[:], base, floor)
 	if _, err = file.WriteAt(b[:], 0); err == nil {
-		err = s.sync()
-	}
-	if err == nil {
 		err = syncDir(fs, dir)
 	}
 	if err != nil {
@@ -230,7 +228,7 @@ func (s *segmentFile) seal() error {
 	if _, err := s.file.WriteAt(b, max(s.end, info.Size()-int64(size))); err != nil {
 		return fmt.Errorf("writing footer: %w", err)
 	}
-	err = s.sync()
+	err = s.sync() // only so that the next Open finds the footer
 	s.sealed = err == nil
 	return err
 }

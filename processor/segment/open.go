@@ -48,8 +48,8 @@ func (s *Store) load() error {
 		f, err := openFile(s.o.FS, s.o.Dir, base)
 		switch {
 		case errors.Is(err, errFileHeader) && i == len(bases)-1:
-			// The last segment has no header: it was being created when the machine died, or the damage leaves no whole frame.
-			// Its name tells where the store continues if nothing else does.
+			// The last segment has no header: the machine died before any of it was synced, or damage leaves no whole frame. Its name
+			// tells where the store continues if nothing else does.
 			if s.applied, err = base, s.discard(base); err != nil {
 				return err
 			}
@@ -127,7 +127,7 @@ func (s *Store) finishDrop() error {
 		floor = max(floor, f.floor)
 	}
 	for len(s.files) > 1 && s.files[1].base < floor {
-		if err := s.unlinkOldest(); err != nil {
+		if _, err := s.unlinkOldest(); err != nil {
 			return err
 		}
 	}

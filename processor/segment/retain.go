@@ -37,10 +37,6 @@ func (s *Store) DropBelow(csn uint64) (dropped []Segment, err error) {
 			s.mu.RLock()
 			closed := s.closed
 			more := len(s.files) > 1 && s.files[1].base < csn
-			var d Segment
-			if more {
-				d = s.files[0].describe()
-			}
 			s.mu.RUnlock()
 			if closed {
 				return ErrClosed
@@ -48,11 +44,14 @@ func (s *Store) DropBelow(csn uint64) (dropped []Segment, err error) {
 			if !more {
 				return nil
 			}
-			if err := s.unlinkOldest(); err != nil {
+			d, err := s.unlinkOldest()
+			if d.Name != "" {
+				s.o.Metrics.dropped.Inc()
+				dropped = append(dropped, d)
+			}
+			if err != nil {
 				return fmt.Errorf("dropping segment: %w", err)
 			}
-			s.o.Metrics.dropped.Inc()
-			dropped = append(dropped, d)
 		}
 	}
 	if err := drop(); err != nil {
@@ -112,20 +111,21 @@ func (s *Store) beginAbove(csn uint64) error {
 	return nil
 }
 
-// unlinkOldest removes the oldest segment. The directory is synced each time: were several unlinks to reach the disk out of order, a crash
+// unlinkOldest removes the oldest segment and returns what it was, also when only the sync failed. The directory is synced each time: were several unlinks to reach the disk out of order, a crash
 // would leave a hole. Readers that hold the file keep reading it.
-func (s *Store) unlinkOldest() error {
+func (s *Store) unlinkOldest() (Segment, error) {
 	s.mu.RLock()
 	f := s.files[0]
+	d := f.describe()
 	s.mu.RUnlock()
 	if err := s.o.FS.Remove(f.name); err != nil {
-		return err
+		return Segment{}, err
 	}
 	s.mu.Lock()
 	s.files = slices.Clone(s.files[1:]) // a slice of the old array would keep the index of what is gone
 	s.mu.Unlock()
 	f.release()
-	return syncDir(s.o.FS, s.o.Dir)
+	return d, syncDir(s.o.FS, s.o.Dir)
 }
 
 // Oldest describes the oldest segment that holds anything on file: its csn range and the newest time of its calls

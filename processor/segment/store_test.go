@@ -295,6 +295,11 @@ func TestDecodeOnce(t *testing.T) {
 	if got := testutil.ToFloat64(o.Metrics.blockHit); got != float64(blocks) {
 		t.Fatalf("%v blocks from the cache, want %d", got, blocks)
 	}
+	none := 0
+	must(t, s.Read(99, page, func(r *Record) error { none += int(r.Op); return nil }))
+	if got := testutil.ToFloat64(o.Metrics.blockHit) + testutil.ToFloat64(o.Metrics.blockMiss); none != 0 || got != float64(2*blocks) {
+		t.Fatalf("%v blocks looked at for a stream that isn't there", got-float64(2*blocks))
+	}
 	if n, err := testutil.GatherAndCount(reg); err != nil || n != 8 {
 		t.Fatalf("%d metrics, %v", n, err)
 	}
