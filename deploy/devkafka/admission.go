@@ -139,7 +139,11 @@ func (a *admission) measure(bytes int64) {
 	case !a.low && free-bytes < a.reserve:
 		a.low = true
 		a.metrics.producing.Set(0)
-		a.log.Error("disk reserve reached, producing is refused until there is space: free some, or trim", "dir", a.dir, "free_bytes", free, "reserve_bytes", a.reserve, "err", err)
+		attrs := []any{"dir", a.dir, "free_bytes", free, "reserve_bytes", a.reserve}
+		if err != nil {
+			attrs = append(attrs, "err", err)
+		}
+		a.log.Error("disk reserve reached, producing is refused until there is space: free some, or trim", attrs...)
 	case a.low && free-bytes >= a.reserve+a.reserve/16:
 		a.low = false
 		a.metrics.producing.Set(1)

@@ -102,6 +102,9 @@ func Start(ctx context.Context, cfg Config) (_ *Broker, err error) {
 	if err := b.settle(ctx, cfg, clean); err != nil {
 		return nil, err
 	}
+	if cfg.AllowNonLoopback {
+		b.log.Warn("the broker may be reached from other machines, and has no authentication", "addr", b.addr)
+	}
 	b.ln.open()
 	b.log.Info("embedded broker started", "addr", b.addr, "dir", cfg.DataDir, "clean_stop", clean, "torn_bytes", found.tornBytes,
 		"duration_ms", time.Since(began).Milliseconds())

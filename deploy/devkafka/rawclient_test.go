@@ -131,6 +131,17 @@ func codeOf(t testing.TB, addr string, b rawBatch) int16 {
 	return code
 }
 
+// initProducer asks for a producer id without a transactional id.
+func (c *rawClient) initProducer() (id int64, epoch int16) {
+	s := c.call(22, 0, wire{}.i16(-1).i32(0))
+	s.i32()
+	if code := s.i16(); code != 0 {
+		c.t.Fatalf("init producer id: code %d", code)
+	}
+	id, epoch = s.i64(), s.i16()
+	return id, epoch
+}
+
 func (c *rawClient) listOffset(topic string, partition int32, at int64) int64 {
 	s := c.call(2, 1, wire{}.i32(-1).i32(1).str(topic).i32(1).i32(partition).i64(at))
 	s.i32()
@@ -227,12 +238,8 @@ func TestRawClient_ProducesAndReads(t *testing.T) {
 		}
 	}
 	// Idempotent: the same sequence number twice is stored once, a gap is refused (45, out of order).
-	s = c.call(22, 0, wire{}.i16(-1).i32(0)) // InitProducerId v0: no transactional id, timeout
-	s.i32()
-	if code := s.i16(); code != 0 {
-		t.Fatalf("init producer id: code %d", code)
-	}
-	batch := rawBatch{producerID: s.i64(), epoch: s.i16(), records: []string{"four", "five"}}
+	batch := rawBatch{records: []string{"four", "five"}}
+	batch.producerID, batch.epoch = c.initProducer()
 	for range 2 {
 		if code, base := c.produce("raw", 1, batch); code != 0 || base != 3 {
 			t.Fatalf("idempotent produce: code %d, offset %d", code, base)

@@ -163,6 +163,33 @@ func TestClose_IsIdempotentAndFinal(t *testing.T) {
 	must(t, start(t, dir, func(c *Config) { c.Registerer = reg }).Close()) // the names are free again
 }
 
+// A stop that the disk did not take is reported, and the next start recovers.
+func TestClose_ReportsWhatWasNotSaved(t *testing.T) {
+	dir := t.TempDir()
+	b := start(t, dir, func(c *Config) { c.Logger = nil })
+	must(t, b.CreateTopic("t", 1, nil))
+	produce(t, newClient(t, b.Addr()), "t", 0, "a")
+	blocker := filepath.Join(dir, logDir, kfakeSequences+".tmp")
+	must(t, os.Mkdir(blocker, 0o700))
+	if err := b.Close(); err == nil || !strings.Contains(err.Error(), "did not take") {
+		t.Errorf("closing: %v", err)
+	}
+	must(t, os.Remove(blocker))
+	if clean, err := b.state.stoppedCleanly(); err != nil || clean {
+		t.Errorf("the stop counts as clean (%v), %v", clean, err)
+	}
+	wantValues(t, readAll(t, start(t, dir).Addr(), "t", 0), "a")
+}
+
+func TestStart_SyncWrites(t *testing.T) {
+	dir := t.TempDir()
+	b := start(t, dir, func(c *Config) { c.SyncWrites = true })
+	must(t, b.CreateTopic("t", 1, nil))
+	produce(t, newClient(t, b.Addr()), "t", 0, "a", "b")
+	wantValues(t, readAll(t, b.Addr(), "t", 0), "a", "b")
+	wantValues(t, readAll(t, start(t, crashCopy(t, dir)).Addr(), "t", 0), "a", "b")
+}
+
 // A caller that gives up must get everything back: lock, port, goroutines.
 func TestStart_CancelledLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
