@@ -50,8 +50,8 @@ type window struct {
 	ordinal map[uint64]bool
 	counts  event.RunCounts
 	dead    uint64
-	saves   uint64
-	start   int
+
+	start int
 }
 
 // Model is the reference. The zero value is not usable; call New.

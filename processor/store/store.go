@@ -55,7 +55,6 @@ type Store struct {
 	shapes    map[uint32]map[uint32][]string
 	restored  map[uint32]map[uint64]uint64 // sid -> csn -> payload csn
 	positions positions
-	floorMS   int64
 
 	// Of the follower alone.
 	versionsCSN uint64 // applied csn of the bitmaps as last written
