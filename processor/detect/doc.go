@@ -30,8 +30,8 @@
 // # What is refused
 //
 // Everything that RFC 8259 does not allow; a top level that is not an object; invalid UTF-8; nesting deeper than
-// MaxDepth; more than MaxPayload bytes; and a lone surrogate in a member name, because names are passed on as UTF-8. Duplicate
-// names are not refused: the last one counts, as in all common parsers.
+// MaxDepth; more than MaxPayload bytes; and a lone surrogate in a member name, because names are passed on as UTF-8.
+// Duplicate names are not refused: the last one counts, as in all common parsers.
 //
 // # Cost
 //
