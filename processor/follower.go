@@ -20,14 +20,15 @@ import (
 // follower reads the changes of one partition, keeps what rule V finds valid, and applies it to the store. Its owner is told what was
 // applied. Everything but run is safe for concurrent use.
 type follower struct {
-	cfg    *Config
-	log    Log
-	store  *store.Store
-	reader Reader
-	rule   *rulev.Reader[*store.Record]
-	models map[string]*detect.Detector
-	held   []*batch.Records // batches whose records wait for the end of their group
-	apply  store.Group
+	cfg       *Config
+	log       Log
+	store     *store.Store
+	reader    Reader
+	rule      *rulev.Reader[*store.Record]
+	models    map[string]*detect.Detector // by stream; nil: field hashes are not wanted
+	detectors map[string]*detect.Detector // by options
+	held      []*batch.Records            // batches whose records wait for the end of their group
+	apply     store.Group
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced whenever something below changes
@@ -63,7 +64,7 @@ func newFollower(cfg *Config, log Log, st *store.Store, partition int32) *follow
 		from = 0
 	}
 	f := &follower{
-		cfg: cfg, log: log, store: st, models: map[string]*detect.Detector{}, changed: make(chan struct{}),
+		cfg: cfg, log: log, store: st, models: map[string]*detect.Detector{}, detectors: map[string]*detect.Detector{}, changed: make(chan struct{}),
 		rule: rulev.NewReader[*store.Record](resume.State), state: resume.State, applied: resume.State, position: from, started: -1,
 	}
 	f.rule.Break(cfg.Breaks.Rule)
@@ -284,11 +285,15 @@ func (f *follower) fields(rec *store.Record) error {
 			return err
 		}
 		if m := f.cfg.model(id); !m.NoChanged {
-			if det, err = detect.New(detect.Options{Ignore: m.Ignore}); err != nil {
-				return fmt.Errorf("options of model %s: %w", id.Model, err)
+			options := fmt.Sprintf("%q", m.Ignore)
+			if det = f.detectors[options]; det == nil {
+				if det, err = detect.New(detect.Options{Ignore: m.Ignore}); err != nil {
+					return fmt.Errorf("options of model %s: %w", id.Model, err)
+				}
+				f.detectors[options] = det
 			}
 		}
-		if len(f.models) > detectorsMax {
+		if len(f.models) >= modelsMax {
 			clear(f.models)
 		}
 		f.models[rec.Stream] = det
@@ -314,8 +319,8 @@ func (f *follower) fields(rec *store.Record) error {
 	return nil
 }
 
-// detectorsMax bounds the detectors that a follower keeps, one a stream.
-const detectorsMax = 10_000
+// modelsMax bounds the streams of which a follower remembers how they are compared.
+const modelsMax = 100_000
 
 // take gives a record to rule V, and applies the group that it may complete.
 func (f *follower) take(rec *store.Record) error {

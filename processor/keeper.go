@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/processor/batch"
+	"github.com/tidemark-dev/tidemark/processor/kafka"
 	"github.com/tidemark-dev/tidemark/processor/store"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
@@ -16,25 +17,20 @@ import (
 // written when the prune floor has risen, once for each version that lived that long, and not with every change: until then the changes
 // topic itself says it. Order makes it safe: the rows up to the floor, then a mark, and only then may the changes up to the floor go.
 
-// keep brings the state topic up to the prune floor, and trims the topics, until ctx ends.
+// keep brings the state topic up to the prune floor, and trims the topics, until ctx ends. What goes wrong is tried again at the next
+// turn: housekeeping must not stop the writer. Only a failed append ends the term, for the writer is dead then.
 func (o *owner) keep(ctx context.Context) error {
-	covered, err := o.lastMark(ctx)
-	if err != nil {
-		return err
-	}
 	tick := time.NewTicker(o.p.cfg.KeepEvery)
 	defer tick.Stop()
+	covered, known := uint64(0), false
 	for {
-		if floor := o.st.Floor(); floor > covered {
-			if err := o.writeState(ctx, covered, floor); err != nil {
-				return err
-			}
-			covered = floor
+		err := o.keepOnce(ctx, &covered, &known)
+		if errors.Is(err, kafka.ErrWriterDead) {
+			return err
 		}
-		if o.p.cfg.Trim {
-			if err := o.trim(ctx, covered); err != nil {
-				return err
-			}
+		if err != nil && ctx.Err() == nil {
+			o.p.m.keepErrors.Inc()
+			o.p.logger.Warn("housekeeping of the topics failed, trying again", "err", err)
 		}
 		select {
 		case <-tick.C:
@@ -42,6 +38,25 @@ func (o *owner) keep(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+func (o *owner) keepOnce(ctx context.Context, covered *uint64, known *bool) (err error) {
+	if !*known {
+		if *covered, err = o.lastMark(ctx); err != nil {
+			return err
+		}
+		*known = true
+	}
+	if floor := o.st.Floor(); floor > *covered {
+		if err := o.writeState(ctx, *covered, floor); err != nil {
+			return err
+		}
+		*covered = floor
+	}
+	if o.p.cfg.Trim {
+		return o.trim(ctx, *covered)
+	}
+	return nil
 }
 
 // lastMark returns the csn up to which the state topic is complete; 0 if its last batch does not say.

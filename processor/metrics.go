@@ -8,8 +8,8 @@ import (
 
 // Metrics of a processor. Labels are partitions and outcomes only: what concerns streams and records is in the log.
 type Metrics struct {
-	terms, termsLost, termRetries, quarantines prometheus.Counter
-	commitSeconds, groupRecords                prometheus.Histogram
+	terms, termsLost, termRetries, quarantines, keepErrors prometheus.Counter
+	commitSeconds, groupRecords                            prometheus.Histogram
 }
 
 // NewMetrics registers the metrics.
@@ -29,6 +29,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		termsLost:     counter("terms_ended_total", "Times a writer of this node ended its term on an error or because another node took over."),
 		termRetries:   counter("term_retries_total", "TERM records that lost against another one."),
 		quarantines:   counter("quarantines_total", "Times local state was set aside as corrupt."),
+		keepErrors:    counter("keep_errors_total", "Turns of housekeeping of the topics that failed; each is tried again."),
 		commitSeconds: histogram("commit_seconds", "From the hand-over of a group to its acknowledgement.", prometheus.ExponentialBuckets(0.0005, 2, 14)),
 		groupRecords:  histogram("group_records", "Records in a group.", prometheus.ExponentialBuckets(1, 2, 12)),
 	}

@@ -105,7 +105,7 @@ func (b *bench) open() {
 func (b *bench) rewind() {
 	resume := b.st.Resume()
 	f := &follower{cfg: &Config{BatchBytesMax: 64 << 20}, store: b.st, models: nil, rule: rulev.NewReader[*store.Record](resume.State)}
-	f.models = map[string]*detect.Detector{}
+	f.models, f.detectors = map[string]*detect.Detector{}, map[string]*detect.Detector{}
 	f.changed = make(chan struct{})
 	f.position = max(0, resume.Offset)
 	for i := range b.log {
@@ -162,7 +162,7 @@ func (b *bench) land(tell bool) {
 	} else {
 		f := &follower{cfg: &Config{BatchBytesMax: 64 << 20}, store: b.st, rule: rulev.NewReader[*store.Record](rulev.State{
 			Term: b.rule.Term, Nonce: b.rule.Nonce, NextCSN: g.FirstCSN(), RawNext: 0,
-		}), models: map[string]*detect.Detector{}, changed: make(chan struct{})}
+		}), models: map[string]*detect.Detector{}, detectors: map[string]*detect.Detector{}, changed: make(chan struct{})}
 		bt, _, err := batch.Next(b.log[len(b.log)-1].raw)
 		b.check(err)
 		bt.Base, bt.Last = bt.Base+base, bt.Last+base

@@ -66,7 +66,11 @@ type version struct {
 	names      []string
 }
 
-const arenaChunk = 64 << 10
+// Chunks of a group's memory double, so that a small group stays small.
+const (
+	arenaFirst = 1 << 10
+	arenaMost  = 64 << 10
+)
 
 // keep copies b into memory of the group.
 func (g *Group) keep(b []byte) []byte {
@@ -77,7 +81,7 @@ func (g *Group) keep(b []byte) []byte {
 		return []byte{}
 	}
 	if cap(g.arena)-len(g.arena) < len(b) {
-		g.arena = make([]byte, 0, max(arenaChunk, len(b)))
+		g.arena = make([]byte, 0, max(min(2*cap(g.arena), arenaMost), arenaFirst, len(b)))
 	}
 	n := len(g.arena)
 	g.arena = append(g.arena, b...)
