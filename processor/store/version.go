@@ -88,6 +88,9 @@ func parseVersion(b []byte, v *Version) error {
 	if shape := d.bytes(4); shape != nil {
 		v.Shape = binary.BigEndian.Uint32(shape)
 	}
+	if !v.Op.IsChange() || v.CSN == 0 || head&flagRestored != 0 && v.PayloadCSN <= v.CSN {
+		return fmt.Errorf("%w: op %d, csn %d, payload csn %d", errRow, b[1], v.CSN, v.PayloadCSN)
+	}
 	if d.bad || len(d.b)%fieldHashBytes != 0 || len(d.b)/fieldHashBytes > fieldsPerRowMax {
 		return fmt.Errorf("%w: cut or overlong", errRow)
 	}

@@ -105,6 +105,9 @@ func (v *versions) decodeChunk(chunk uint64, row []byte) error {
 		if _, err := low.FromBuffer(part); err != nil {
 			return fmt.Errorf("%w: versions: %v", errRow, err)
 		}
+		if err := low.Validate(); err != nil || !low.IsEmpty() && low.Maximum()>>chunkBits != 0 {
+			return fmt.Errorf("%w: versions: %v", errRow, err)
+		}
 		into := v.latest
 		if i == 1 {
 			into = v.deleted
