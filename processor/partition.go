@@ -139,6 +139,10 @@ func (p *partition) live(ctx context.Context) (err error) {
 	p.store, p.follow, p.phase = st, f, phaseFollow
 	p.mu.Unlock()
 	defer func() {
+		var halt *rulev.HaltError
+		if errors.As(err, &halt) {
+			return // what was applied before stays readable
+		}
 		err = errors.Join(err, p.closeStore(err == nil || ctx.Err() != nil && !errors.Is(err, store.ErrCorrupt)))
 	}()
 
