@@ -1,0 +1,27 @@
+// Package stack composes the product: it starts the parts in order, tells them of each other, and stops them in the reverse order.
+// It is the only package that knows all of them.
+//
+//	lock the data directory -> listen for HTTP -> embedded broker, or connect to a cluster -> topics -> processor -> serve
+//
+// # Invariants
+//
+//   - One process a data directory, whichever broker it uses: a kernel lock says so (lock.go).
+//   - A data directory belongs to one cluster and one topic prefix for good (installation.go): local state of one log never meets
+//     another.
+//   - HTTP answers from the first moment: /livez at once, /readyz with what is still missing, records when they are complete.
+//   - Whatever has been started is stopped, in reverse, within one budget, Config.ShutdownTimeout. What does not stop in time is left
+//     to the end of the process: everything here survives a kill.
+//   - Nothing below keeps going when a part cannot: the first failure stops the whole, and Run returns it.
+//
+// # Data directory
+//
+//	lock            held by the running process, whose id is in it
+//	tidemark.json   the cluster and prefix that the directory belongs to, and the lineage of its cursors
+//	kafka/          the embedded broker's log (deploy/devkafka)
+//	state/          local state of the processor; may be deleted while stopped, it is built again from the log
+//
+// # Neighbours
+//
+// deploy/cli runs a Stack for `up`, and tests run it in their own process. deploy/kafka readies the topics; api reads the processor
+// through view.go.
+package stack
