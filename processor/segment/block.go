@@ -84,6 +84,16 @@ func (b *block) release() {
 	}
 }
 
+// poison overwrites memory that goes back to a pool when the race detector is on: a reader that kept it sees garbage, and the detector
+// sees the write.
+func poison(b []byte) {
+	if underRace {
+		for i := range b {
+			b[i] = 0xdb
+		}
+	}
+}
+
 // decodeBlock decodes a stored block whose checksum was verified.
 func decodeBlock(stored []byte) (*block, error) {
 	if len(stored) == 0 {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,12 +30,8 @@ type history struct {
 // the unsynced data and directory entries, and opens it: the store has to be an exact prefix of the log, and converge when fed again.
 func TestCrash(t *testing.T) {
 	seed, g := newRand(t)
-	rounds, every := 6, 1
-	if testing.Short() {
-		rounds, every = 3, 2
-	}
 	cuts := 0
-	for round := range rounds {
+	for round := range rounds(8) {
 		w := newWorld(seed+uint64(round), 5, 9000)
 		mem := vfs.NewCrashableMem()
 		var mu sync.Mutex // the run's goroutines and its flushes come by here
@@ -44,18 +41,15 @@ func TestCrash(t *testing.T) {
 			h  history
 		}
 		var disks []disk
-		ops := 0
 		crash := errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 				return nil
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			clones := 0
-			if ops++; op.Kind == errorfs.OpFileSync { // the moment with the most to lose
+			clones := 1
+			if op.Kind == errorfs.OpFileSync { // the moment with the most to lose
 				clones = 4
-			} else if ops%every == 0 {
-				clones = 1
 			}
 			for range clones {
 				percent := []int{0, 20, 50, 80, 100}[g.IntN(5)]
@@ -142,20 +136,22 @@ func reopen(w world, g *rand.Rand, o Options, h history, t testing.TB) error {
 func TestKill(t *testing.T) {
 	seed, g := newRand(t)
 	w := newWorld(seed, 6, 70_000)
-	cycles := 20
-	if testing.Short() {
-		cycles = 5
-	}
 	dir := filepath.Join(t.TempDir(), "seg")
 	reported, floor := uint64(0), uint64(1)
-	for cycle := range cycles {
+	wrote := regexp.MustCompile(`applied [1-9]`)
+	for cycle := range max(4, rounds(20)) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), killDirEnv+"="+dir, killSeedEnv+"="+strconv.FormatUint(seed, 10))
 		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 		must(t, err)
 		cmd.Stdout, cmd.Stderr = out, out
 		must(t, cmd.Start())
-		time.Sleep(time.Duration(20+g.IntN(300)) * time.Millisecond) // the random moment; nothing is waited for
+		poll(t, "the child to write", func() bool {
+			text, err := os.ReadFile(out.Name())
+			must(t, err)
+			return wrote.Match(text)
+		})
+		time.Sleep(time.Duration(g.IntN(200)) * time.Millisecond) // the random moment; nothing is waited for
 		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}

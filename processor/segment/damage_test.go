@@ -87,7 +87,7 @@ func damageOne(g *rand.Rand, b []byte) ([]byte, int) {
 // TestDamageLast damages an unfinished last segment: the store reopens at the last whole frame before the damage, serves exactly that, and goes on.
 func TestDamageLast(t *testing.T) {
 	seed, g := newRand(t)
-	w := newWorld(seed, 4, 6000)
+	w := newWorld(seed, 4, 1500)
 	o := small(vfs.NewMem())
 	o.SegmentBytes, o.BufferBytes = 1<<20, 2<<10
 	s := mustOpen(t, o)
@@ -96,14 +96,10 @@ func TestDamageLast(t *testing.T) {
 	frames := s.files[0].frames
 	im := takeImage(t, o.FS.(*vfs.MemFS), o.Dir)
 	name := fileName(0)
-	if len(im) != 1 || len(frames) < 10 {
+	if len(im) != 1 || len(frames) < 8 {
 		t.Fatalf("%d files, %d frames", len(im), len(frames))
 	}
-	rounds := 4000
-	if testing.Short() {
-		rounds = 500
-	}
-	for round := range rounds {
+	for round := range rounds(4000) {
 		d := im.clone()
 		var at int
 		if d[name], at = damageOne(g, d[name]); at == len(im[name]) {
@@ -259,6 +255,25 @@ func TestFrameOrder(t *testing.T) {
 	}
 }
 
+// TestFooterSum: a footer vouches for the index as a whole; that each header in it is right is not enough.
+func TestFooterSum(t *testing.T) {
+	fs := vfs.NewMem()
+	s := mustOpen(t, small(fs))
+	must(t, s.Append([]Record{rec(1, 1, "a")}, 1, 1))
+	must(t, s.Flush())
+	f := s.files[0].frames[0]
+	must(t, s.Close())
+	b := takeImage(t, fs, "/seg")[fileName(0)]
+	if _, _, err := readFooter(bytes.NewReader(b), int64(len(b))); err != nil {
+		t.Fatal(err)
+	}
+	f.newest += 1000
+	f.putHeader(b[len(b)-trailerBytes-f.headerSize():][:f.headerSize()])
+	if _, _, err := readFooter(bytes.NewReader(b), int64(len(b))); err != errNoFooter {
+		t.Fatalf("a footer with other content: %v", err)
+	}
+}
+
 // TestDamageSealed damages a last segment that was closed in order, and segments that have a successor. Nothing wrong is ever served: the damage
 // is healed because it is in what exists twice, or it is cut, or it is reported.
 func TestDamageSealed(t *testing.T) {
@@ -274,11 +289,7 @@ func TestDamageSealed(t *testing.T) {
 		t.Fatalf("%d segments", len(all))
 	}
 	outcomes := map[string]int{}
-	rounds := 2000
-	if testing.Short() {
-		rounds = 300
-	}
-	for round := range rounds {
+	for round := range max(300, rounds(2000)) {
 		i := g.IntN(len(all))
 		name := fileName(all[i].FirstCSN - 1)
 		d := im.clone()

@@ -18,11 +18,7 @@ import (
 // store goes on when there is room, with and without a reopen in between.
 func TestDiskFull(t *testing.T) {
 	seed, g := newRand(t)
-	rounds := 25
-	if testing.Short() {
-		rounds = 6
-	}
-	for round := range rounds {
+	for round := range rounds(25) {
 		w := newWorld(seed+uint64(round), 4, 5000)
 		mem := vfs.NewMem()
 		fs := newFaultFS(mem)
@@ -83,11 +79,7 @@ func TestDiskFull(t *testing.T) {
 // TestRandomErrors lets any file operation but a sync fail now and then. Calls are repeated until they succeed, as callers do.
 func TestRandomErrors(t *testing.T) {
 	seed, g := newRand(t)
-	rounds := 20
-	if testing.Short() {
-		rounds = 5
-	}
-	for round := range rounds {
+	for round := range rounds(20) {
 		w := newWorld(seed+uint64(round), 4, 5000)
 		var mu sync.Mutex
 		dice := rand.New(rand.NewPCG(seed, uint64(round)))

@@ -11,11 +11,7 @@ import (
 // TestModel runs random operations and compares the store with the log that it was fed from.
 func TestModel(t *testing.T) {
 	seed, g := newRand(t)
-	rounds := 30
-	if testing.Short() {
-		rounds = 8
-	}
-	for round := range rounds {
+	for round := range rounds(30) {
 		w := newWorld(seed+uint64(round), uint32(1+g.IntN(12)), 3000+g.IntN(90_000))
 		fs := vfs.NewMem()
 		o := small(fs)

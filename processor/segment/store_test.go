@@ -139,6 +139,39 @@ func TestControlOnly(t *testing.T) {
 	}
 }
 
+// TestTimesGoBack: times are those of calls and records, in any order.
+func TestTimesGoBack(t *testing.T) {
+	s := mustOpen(t, small(vfs.NewMem()))
+	for csn, ts := range []int64{100, 50, 70} {
+		must(t, s.Append(nil, uint64(csn+1), ts))
+		must(t, s.Flush())
+	}
+	must(t, s.Append([]Record{{SID: 1, CSN: 4, Op: 1, TS: 300}}, 4, 60))
+	if _, ts, _, _ := s.Oldest(); ts != 100 {
+		t.Fatalf("the newest time is %d", ts)
+	}
+	for ts, want := range map[int64]uint64{1: 1, 100: 1, 101: 4, 300: 4, 301: 5} {
+		if got := s.Seek(ts); got != want {
+			t.Errorf("seek %d gives %d, want %d", ts, got, want)
+		}
+	}
+}
+
+// TestReadWhileRolling: between the making of a segment and its first frame the list of files ends with one that holds nothing.
+func TestReadWhileRolling(t *testing.T) {
+	s := mustOpen(t, small(vfs.NewMem()))
+	must(t, s.Append([]Record{rec(1, 1, "a")}, 1, 1))
+	must(t, s.Flush())
+	_, err := s.nextFile(1, 1)
+	must(t, err)
+	must(t, s.Append([]Record{rec(1, 2, "b")}, 2, 1))
+	n := 0
+	must(t, s.Read(1, []uint64{1, 2, 3}, func(r *Record) error { n += int(r.Op); return nil }))
+	if n != 2 {
+		t.Fatalf("%d records, want 2", n)
+	}
+}
+
 // TestDropAll: when everything is old, everything goes, the position stays, also over a reopen.
 func TestDropAll(t *testing.T) {
 	o := small(vfs.NewMem())
@@ -192,6 +225,29 @@ func TestDropAll(t *testing.T) {
 	s = mustOpen(t, o)
 	if r, err := s.Get(1, 5000); err != nil || string(r.Payload) != "new" || s.Floor() != 5000 {
 		t.Fatal(err, r, s.Floor())
+	}
+}
+
+// TestDropBoundary: a segment goes when its last csn is below, not when it is the same.
+func TestDropBoundary(t *testing.T) {
+	seed, g := newRand(t)
+	w := newWorld(seed, 3, 1000)
+	s := mustOpen(t, small(vfs.NewMem()))
+	must(t, w.feed(s, g, 600))
+	must(t, s.Flush())
+	for all := files(s); len(all) > 1; all = all[1:] {
+		d, err := s.DropBelow(all[0].LastCSN)
+		if must(t, err); len(d) != 0 || s.Floor() != all[0].FirstCSN {
+			t.Fatalf("dropped %+v below %d", d, all[0].LastCSN)
+		}
+		first, ts, last, ok := s.Oldest()
+		if first != all[0].FirstCSN || last != all[0].LastCSN || ts != all[0].NewestTS || !ok {
+			t.Fatalf("oldest is %d to %d, want %+v", first, last, all[0])
+		}
+		d, err = s.DropBelow(last + 1)
+		if must(t, err); len(d) != 1 || d[0] != all[0] || s.Floor() != all[1].FirstCSN {
+			t.Fatalf("dropped %+v, want %+v", d, all[0])
+		}
 	}
 }
 
