@@ -1,6 +1,7 @@
 package detect
 
 import (
+	"slices"
 	"testing"
 	"unicode/utf8"
 )
@@ -23,6 +24,8 @@ func TestValidUTF8(t *testing.T) {
 			}
 			check(b)
 			check(append(b, "words of ASCII"...))
+			word := min(8, len(b))
+			check(slices.Concat(b[:word], []byte("a word -"), b[word:]))
 		}
 	}
 }
