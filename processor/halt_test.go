@@ -65,8 +65,9 @@ func TestI2_ALogThatBreaksTheProtocolHalts(t *testing.T) {
 		t.Fatalf("what was there before is gone: %+v", row)
 	}
 	r.save(id, "c", `{}`)
-	time.Sleep(300 * time.Millisecond)
-	if n := len(r.page(p, id)); n != 1 {
-		t.Fatalf("a halted partition went on: %d rows", n)
+	for deadline := time.Now().Add(300 * time.Millisecond); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if n := len(r.page(p, id)); n != 1 {
+			t.Fatalf("a halted partition went on: %d rows", n)
+		}
 	}
 }
