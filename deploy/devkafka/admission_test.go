@@ -208,6 +208,34 @@ func TestReserve_UnknownFreeSpaceIsNone(t *testing.T) {
 	}
 }
 
+// Every byte is counted once, however many partitions a request is for.
+func TestSize_RunningSumIsExact(t *testing.T) {
+	dir := t.TempDir()
+	b := start(t, dir)
+	must(t, b.CreateTopic("t", 4, nil))
+	sum := func() int64 { return int64(testutil.ToFloat64(b.metrics.dataBytes)) }
+	before := sum()
+	cl := newClient(t, b.Addr(), kgo.ProducerLinger(50*time.Millisecond))
+	for range 3 {
+		var records []*kgo.Record
+		for i := range 40 {
+			records = append(records, &kgo.Record{Topic: "t", Partition: int32(i % 4), Value: make([]byte, 100)})
+		}
+		must(t, cl.ProduceSync(t.Context(), records...).FirstErr())
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, logDir, kfakePartitions, "*", "*"+segmentSuffix))
+	must(t, err)
+	var written int64
+	for _, path := range segments {
+		info, err := os.Stat(path)
+		must(t, err)
+		written += info.Size()
+	}
+	if grown := sum() - before; grown != written || written == 0 {
+		t.Errorf("the sum grew by %d bytes, the segments by %d", grown, written)
+	}
+}
+
 // The size of the log is warned of once, and again when it has doubled; trims count.
 func TestSize_WarnsAtEachDoubling(t *testing.T) {
 	var d disk
