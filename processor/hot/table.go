@@ -400,7 +400,7 @@ func (t *Table) MakeLean() {
 	}
 	old := t.full
 	t.full, t.fields, t.stride = nil, nil, 0
-	slots := max(slotsMin, len(old))
+	slots := len(old)
 	t.lean = make([]lean, slots)
 	for i := range old {
 		if old[i].csn == 0 {
