@@ -26,7 +26,7 @@ type follower struct {
 	reader    Reader
 	rule      *rulev.Reader[*store.Record]
 	models    map[string]*detect.Detector // by stream; nil: field hashes are not wanted
-	detectors map[string]*detect.Detector // by options
+	detectors map[string]*detect.Detector // by model and options
 	held      []*batch.Records            // batches whose records wait for the end of their group
 	apply     store.Group
 
@@ -285,7 +285,7 @@ func (f *follower) fields(rec *store.Record) error {
 			return err
 		}
 		if m := f.cfg.model(id); !m.NoChanged {
-			options := fmt.Sprintf("%q", m.Ignore)
+			options := fmt.Sprintf("%s %q", id.Model, m.Ignore)
 			if det = f.detectors[options]; det == nil {
 				if det, err = detect.New(detect.Options{Ignore: m.Ignore}); err != nil {
 					return fmt.Errorf("options of model %s: %w", id.Model, err)

@@ -105,12 +105,13 @@ func (t *tip) reset(s *store.Stream) {
 	t.replayFence = 0
 }
 
-// detector returns the compiled options of the tip's model, shared by all streams with the same options.
+// detector returns the compiled options of the tip's model. It is shared by all streams of the model, for it learns what their records
+// look like.
 func (d *Decider) detector(t *tip) (*detect.Detector, error) {
 	if t.det != nil {
 		return t.det, nil
 	}
-	key := fmt.Sprintf("%q", t.model.Ignore)
+	key := fmt.Sprintf("%s %q", t.s.Stream.Model, t.model.Ignore)
 	det := d.detectors[key]
 	if det == nil {
 		var err error
