@@ -95,6 +95,8 @@ func (c *Config) clientOpts() []kgo.Opt {
 		kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		kgo.RequestTimeoutOverhead(c.RequestTimeout),
+		// A host that is gone answers no dial; the partition's next leader is found the sooner. A Dialer of Client has its own.
+		kgo.DialTimeout(min(3*time.Second, c.RequestTimeout)),
 		// Room for a full fetch whose first batch is larger than it, and for what is around it.
 		kgo.BrokerMaxReadBytes(max(100<<20, int32(min(int64(c.FetchMaxBytes)+int64(c.MaxBatchBytes)+1<<20, math.MaxInt32)))),
 	}

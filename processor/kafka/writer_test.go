@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,8 +118,14 @@ func TestWriter_DiesOfConnections(t *testing.T) {
 				if d := time.Since(begun); d > 10*time.Second {
 					t.Fatalf("took %v", d)
 				}
+				if kind == faultconn.Silence && (errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 10s")) {
+					t.Fatalf("the caller's context has not ended: %v", err)
+				}
 				e.dead(w, ErrWriterDead)
 				want := ascending(0, 5)
+				if kind != faultconn.Delay {
+					e.faults.Wait()
+				}
 				next := e.writer(l, 0)
 				e.append(next, names.Changes, 10, 5)
 				e.faults.Wait() // a late request has now arrived: behind the next writer's

@@ -1,6 +1,7 @@
 package faultconn
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -233,18 +234,14 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.Close()
 		return n, io.ErrClosedPipe
 	case LoseAnswer:
-		n, err := c.Conn.Write(b)
-		if err != nil {
-			return n, err
-		}
-		c.bury(0, nil)
+		c.bury(0, bytes.Clone(b)) // dead first: the answer may be quick
 	case LoseRequest:
 		c.kill()
 		c.Conn.Close()
 	case Silence:
 		c.mute = true
 	case Delay:
-		c.bury(a.Delay, append([]byte(nil), b...)) // the client's buffer is its own again
+		c.bury(a.Delay, bytes.Clone(b)) // the client's buffer is its own again
 	default:
 		return c.Conn.Write(b)
 	}
@@ -287,8 +284,7 @@ func (c *conn) kill() {
 	c.in.forget(c)
 }
 
-// bury ends the connection for the client, and for the broker later: after it got the late request, if there is one, and the time to
-// work on what it has.
+// bury ends the connection for the client at once, and for the broker later: after it got the request and the time to work on it.
 func (c *conn) bury(delay time.Duration, late []byte) {
 	c.kill()
 	c.in.late.Go(func() {
@@ -301,15 +297,15 @@ func (c *conn) bury(delay time.Duration, late []byte) {
 			defer close(drained)
 			io.Copy(io.Discard, c.Conn)
 		}()
-		if late != nil {
+		if delay > 0 {
 			timer := time.NewTimer(delay)
 			defer timer.Stop()
 			select {
 			case <-timer.C:
-				c.Conn.Write(late) // the connection may be gone by now: then the request is lost
 			case <-drained:
 			}
 		}
+		c.Conn.Write(late) // the connection may be gone by now: then the request is lost
 		<-drained
 	})
 }
