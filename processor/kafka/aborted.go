@@ -33,42 +33,20 @@ const (
 )
 
 // kind classifies the next batch; batches must come in order.
-func (f *abortedFilter) kind(b *batch.Batch) (string, error) {
+func (f *abortedFilter) kind(b *batch.Batch) string {
 	for len(f.coming) > 0 && f.coming[0].FirstOffset <= b.Last {
 		f.open = append(f.open, f.coming[0].ProducerID)
 		f.coming = f.coming[1:]
 	}
 	if b.Control() {
-		if len(f.open) > 0 {
-			abort, err := abortMarker(b)
-			if err != nil {
-				return "", err
-			}
-			// The producer's next aborted transaction begins behind this marker, so it is not open yet.
-			if i := slices.Index(f.open, b.ProducerID); abort && i >= 0 {
-				f.open = slices.Delete(f.open, i, i+1)
-			}
+		// Abort or commit: a producer has one transaction at a time, and its next aborted one begins behind this marker.
+		if i := slices.Index(f.open, b.ProducerID); i >= 0 {
+			f.open = slices.Delete(f.open, i, i+1)
 		}
-		return kindControl, nil
+		return kindControl
 	}
 	if b.Transactional() && slices.Contains(f.open, b.ProducerID) {
-		return kindAborted, nil
+		return kindAborted
 	}
-	return kindData, nil
-}
-
-// abortMarker reports whether a control batch ends a transaction by aborting it. Its one record has a key of two 16-bit numbers, a
-// version and the type; 0 is abort, 1 commit, others are not about transactions.
-func abortMarker(b *batch.Batch) (bool, error) {
-	rs, err := batch.Decode(b, len(b.Raw))
-	if err != nil {
-		return false, err
-	}
-	defer rs.Release()
-	var r batch.Record
-	ok, err := rs.Next(&r)
-	if err != nil || !ok { // compaction may have removed the record; the marker of an aborted transaction goes last
-		return false, err
-	}
-	return len(r.Key) >= 4 && r.Key[2] == 0 && r.Key[3] == 0, nil
+	return kindData
 }

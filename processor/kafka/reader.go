@@ -179,10 +179,6 @@ func (r *Reader) walk(part *kmsg.FetchResponseTopicPartition) (again bool, err e
 		if err == nil && b.Base < pos && pos > r.pos {
 			err = fmt.Errorf("%w: offset %d behind offset %d", batch.ErrCorrupt, b.Base, pos-1)
 		}
-		var kind string
-		if err == nil {
-			kind, err = r.aborted.kind(&b)
-		}
 		if errors.Is(err, batch.ErrShort) {
 			break
 		}
@@ -193,6 +189,7 @@ func (r *Reader) walk(part *kmsg.FetchResponseTopicPartition) (again bool, err e
 			return false, err
 		}
 		rest = next
+		kind := r.aborted.kind(&b)
 		if b.Last < r.pos { // a broker may begin a little early
 			continue
 		}

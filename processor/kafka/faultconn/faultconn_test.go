@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +78,9 @@ func pair(t *testing.T, in *Injector, real bool) (net.Conn, *broker) {
 	return c, b
 }
 
+// inRead reports whether a Read of the client has begun.
+func inRead(c net.Conn) bool { return len(c.(*conn).reading) > 0 }
+
 func ask(t *testing.T, c net.Conn, b *broker, id int32) {
 	t.Helper()
 	if n, err := c.Write(frame(0, id, 100)); err != nil || n != 112 {
@@ -119,6 +123,9 @@ func TestKinds(t *testing.T) {
 					n, err := conn.Read(make([]byte, 4))
 					read <- result{n, err}
 				}()
+				for !inRead(conn) {
+					runtime.Gosched()
+				}
 				begun := time.Now()
 				n, err := conn.Write(frame(0, 2, 100))
 				if n != c.written || (err == nil) != (c.written == 112) {
