@@ -198,7 +198,9 @@ func (f *follower) batch(b *batch.Batch) error {
 		out = append(out, store.Record{Offset: r.Offset})
 		rec := &out[len(out)-1]
 		if err := f.decode(&r, rec); err != nil {
-			return fmt.Errorf("decoding changes at offset %d: %w", r.Offset, err)
+			// Nobody of ours writes such a record, and whether it counts cannot be told: going on would be a guess.
+			st := f.rule.State()
+			return &rulev.HaltError{Want: st.NextCSN, Term: st.Term, Reason: fmt.Sprintf("the record at offset %d cannot be read (%v)", r.Offset, err)}
 		}
 		if err := f.take(rec); err != nil {
 			return err

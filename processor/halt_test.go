@@ -3,6 +3,7 @@ package processor
 import (
 	"context"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,5 +70,19 @@ func TestI2_ALogThatBreaksTheProtocolHalts(t *testing.T) {
 		if n := len(r.page(p, id)); n != 1 {
 			t.Fatalf("a halted partition went on: %d rows", n)
 		}
+	}
+}
+
+// TestI2_AnUnreadableRecordHalts: what somebody else writes into the changes topic is not skipped.
+func TestI2_AnUnreadableRecordHalts(t *testing.T) {
+	r := newRig(t)
+	p, _ := startProcessor(t, r.c.ListenAddrs(), t.TempDir(), r.config)
+	waitReady(t, p)
+	if err := r.cl.ProduceSync(context.Background(), &kgo.Record{Topic: r.names.Changes, Key: []byte("k"), Value: []byte("junk")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the partition halts", func() bool { return p.Status()[0].Phase == string(phaseHalted) })
+	if s := p.Status()[0]; !strings.Contains(s.Reason, "cannot be read") {
+		t.Fatalf("%+v", s)
 	}
 }

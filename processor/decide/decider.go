@@ -219,6 +219,7 @@ func (d *Decider) Begin(term uint64, nonce uint32, rawNext int64) (replayFrom in
 	}
 	replayFrom = -1
 	for _, s := range d.state.Streams(stream.ID{}) {
+		oldest := true
 		for _, run := range s.Runs {
 			if run.Status != store.RunRunning && !run.Open() {
 				continue
@@ -226,12 +227,14 @@ func (d *Decider) Begin(term uint64, nonce uint32, rawNext int64) (replayFrom in
 			t := d.tipFor(s.Key.Stream, s)
 			w := newWindow(t, run)
 			t.windows = append(t.windows, w)
-			t.replayFence = 0
 			if run.Status == store.RunSweeping {
 				d.sweeps = append(d.sweeps, w)
 			}
 			if run.Seq == 0 { // a soft clear has seen nothing
 				continue
+			}
+			if oldest { // what was shut out before the replay of the stream begins was dropped when it came, and is again
+				t.replayFence, oldest = run.FencedBelow, false
 			}
 			if replayFrom < 0 || run.RawStart < replayFrom {
 				replayFrom = run.RawStart

@@ -25,7 +25,7 @@ type tip struct {
 	windows    []*window
 	usedAt     uint64
 
-	replayFence uint64 // during replay: highest run started so far
+	replayFence uint64 // during replay: events of runs below were dropped when they came
 }
 
 // table is the hot table of a tip, or nothing.

@@ -198,22 +198,30 @@ func (d *Decider) payload(t *tip, prev *previous) ([]byte, bool, error) {
 	return d.state.Payload(t.s.SID, prev.PayloadCSN)
 }
 
-// recordMeta fills the record section that all changes share.
-func (d *Decider) recordMeta(t *tip, rawOffset int64, run uint64, prev *previous) event.Meta {
+// recordMeta fills the record section that all changes share. A previous version at or above the csn to be written means that another
+// writer has the partition: our follower has already applied what it wrote, and we have not yet heard that we lost. What we would write
+// could never be valid, and its meta could not even be read, so the term ends here.
+func (d *Decider) recordMeta(t *tip, rawOffset int64, run uint64, prev *previous) (event.Meta, error) {
 	m := d.meta(t, rawOffset, run)
 	m.Record, m.Algo = true, event.AlgoXXH3
 	m.PrevCSN = 0
 	if prev.exists {
 		m.PrevCSN = prev.CSN
 	}
+	if m.PrevCSN >= m.CSN {
+		return m, fmt.Errorf("%w: version %d of a record is above csn %d, which comes next", errOvertaken, m.PrevCSN, m.CSN)
+	}
 	m.Live, m.Digest = t.s.Live, t.s.Digest
-	return m
+	return m, nil
 }
 
 // write emits ADDED or UPDATED (I4).
 func (d *Decider) write(t *tip, rawOffset int64, r *event.Raw, fp hot.Fingerprint, payload []byte, raw uint64, res *detect.Result, prev previous) error {
 	g := d.open()
-	m := d.recordMeta(t, rawOffset, r.Run, &prev)
+	m, err := d.recordMeta(t, rawOffset, r.Run, &prev)
+	if err != nil {
+		return err
+	}
 	m.Hash, m.Rev = res.Hash, prev.Rev+1
 	digest := store.Digest(m.Digest)
 	x := Extra{Schema: g.keep(r.Schema)}
@@ -252,7 +260,10 @@ func (d *Decider) write(t *tip, rawOffset int64, r *event.Raw, fp hot.Fingerprin
 // restore emits RESTORED: the payload of a pruned record, under a csn of its own; the record itself stays where it is.
 func (d *Decider) restore(t *tip, rawOffset int64, r *event.Raw, fp hot.Fingerprint, payload []byte, raw uint64, res *detect.Result, prev previous) error {
 	g := d.open()
-	m := d.recordMeta(t, rawOffset, r.Run, &prev)
+	m, err := d.recordMeta(t, rawOffset, r.Run, &prev)
+	if err != nil {
+		return err
+	}
 	m.Hash, m.Rev, m.FirstSeen = prev.Hash, prev.Rev, prev.FirstSeen
 	rec := store.Record{
 		Op: event.OpRestored, Meta: m, Stream: t.s.Key.Stream, Key: t.s.Key, ID: g.keep(r.ID), Payload: g.keep(payload), Raw: raw,
@@ -273,7 +284,10 @@ func (d *Decider) emitDelete(t *tip, rawOffset int64, run uint64, id []byte, fp 
 		payload = nil
 	}
 	g := d.open()
-	m := d.recordMeta(t, rawOffset, run, &prev)
+	m, err := d.recordMeta(t, rawOffset, run, &prev)
+	if err != nil {
+		return err
+	}
 	m.Hash, m.Rev, m.FirstSeen = prev.Hash, prev.Rev+1, prev.FirstSeen
 	m.Live--
 	m.Digest = store.Digest(m.Digest).Sub(store.DigestOf(id, &prev.Hash))
@@ -324,5 +338,8 @@ func (d *Decider) fly(t *tip, fp hot.Fingerprint, rec *store.Record, csn uint64)
 	t.overlay[v.id] = v
 }
 
-// errInternal marks broken invariants: the term ends, and the next one starts from the log.
-var errInternal = errors.New("internal")
+var (
+	// errInternal marks broken invariants: the term ends, and the next one starts from the log.
+	errInternal  = errors.New("internal")
+	errOvertaken = errors.New("another writer has overtaken this one")
+)

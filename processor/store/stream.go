@@ -61,8 +61,9 @@ type Run struct {
 	Sync        string    `json:"sync,omitempty"`
 	Track       bool      `json:"track_deletes"`
 	Fence       bool      `json:"fence"`
-	RawStart    int64     `json:"raw_start"` // raw offset of run.started
-	RawEnd      int64     `json:"raw_end"`   // raw offset of what froze the seen set; -1 while it is open
+	FencedBelow uint64    `json:"fenced_below,omitempty"` // Stream.FenceRun when it started: what a replay that begins here must know
+	RawStart    int64     `json:"raw_start"`              // raw offset of run.started
+	RawEnd      int64     `json:"raw_end"`                // raw offset of what froze the seen set; -1 while it is open
 	StartedMS   int64     `json:"started_ms"`
 	EndedMS     int64     `json:"ended_ms,omitempty"`
 	LiveAtStart uint64    `json:"live_at_start"`
@@ -290,6 +291,7 @@ func (s *Stream) applyControl(r *Record) {
 // addRun keeps Runs bounded: the oldest finished run goes first.
 func (s *Stream) addRun(r *Run) {
 	r.dirty = true
+	r.FencedBelow = s.FenceRun
 	s.Runs = append(s.Runs, r)
 	for i := 0; len(s.Runs) > runsKept && i < len(s.Runs); {
 		if st := s.Runs[i].Status; st != RunRunning && !s.Runs[i].Open() {
