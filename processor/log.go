@@ -55,13 +55,5 @@ func (l KafkaLog) Writer(ctx context.Context, partition int32) (Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kafkaWriter{w}, nil
-}
-
-type kafkaWriter struct{ *kafka.Writer }
-
-// Append implements Writer.
-func (w kafkaWriter) Append(ctx context.Context, topic string, b *batch.Builder, sent func(produced []byte)) (int64, error) {
-	offset, _, err := w.AppendNotify(ctx, topic, b, sent)
-	return offset, err
+	return w, nil
 }

@@ -44,7 +44,7 @@ func BenchmarkAppend(b *testing.B) {
 				b.ReportAllocs()
 				b.ResetTimer()
 				for range b.N {
-					if _, _, err := w.Append(e.ctx, names.Changes, bl); err != nil {
+					if _, err := w.Append(e.ctx, names.Changes, bl, nil); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -68,7 +68,7 @@ func BenchmarkRead(b *testing.B) {
 				const n, batches = 100, 400
 				bl := payloads(rand.New(rand.NewPCG(1, 1)), n, size)
 				for range batches {
-					if _, _, err := w.Append(e.ctx, names.Changes, bl); err != nil {
+					if _, err := w.Append(e.ctx, names.Changes, bl, nil); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -158,7 +158,7 @@ func numbered(from, n int) *batch.Builder {
 
 func (e *env) append(w *Writer, topic string, from, n int) (base int64, produced []byte) {
 	e.t.Helper()
-	base, produced, err := w.Append(e.ctx, topic, numbered(from, n))
+	base, err := w.Append(e.ctx, topic, numbered(from, n), func(p []byte) { produced = p })
 	if err != nil {
 		e.t.Fatal(err)
 	}

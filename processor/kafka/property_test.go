@@ -67,7 +67,7 @@ func property(t *testing.T, seed uint64) {
 					}
 				}
 				first, n := i*1_000_000+k*100, 1+pause.IntN(50)
-				base, _, err := w.Append(e.ctx, names.Changes, numbered(first, n))
+				base, err := w.Append(e.ctx, names.Changes, numbered(first, n), nil)
 				tried[i]++
 				if err == nil {
 					acked[i][base] = sent{first, n}

@@ -328,7 +328,7 @@ func TestTopicID(t *testing.T) {
 					if _, err := l.Writer(e.ctx, 0); !errors.Is(err, ErrTopicID) {
 						t.Fatalf("Writer: got %v", err)
 					}
-					if _, _, err := w.Append(e.ctx, names.Changes, numbered(0, 1)); !errors.Is(err, ErrWriterDead) {
+					if _, err := w.Append(e.ctx, names.Changes, numbered(0, 1), nil); !errors.Is(err, ErrWriterDead) {
 						t.Fatalf("Append: got %v", err)
 					}
 				})

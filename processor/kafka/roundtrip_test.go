@@ -143,7 +143,7 @@ func TestWriters_Two(t *testing.T) {
 		w := e.writer(l, 2)
 		wg.Go(func() {
 			for k := range n {
-				if _, _, err := w.Append(e.ctx, names.Changes, numbered(i*1_000_000+k*each, each)); err != nil {
+				if _, err := w.Append(e.ctx, names.Changes, numbered(i*1_000_000+k*each, each), nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -172,7 +172,7 @@ func TestWriter_TopicsAtOnce(t *testing.T) {
 	for _, topic := range []string{names.Changes, names.State, names.DLQ} {
 		wg.Go(func() {
 			for k := range 50 {
-				if _, _, err := w.Append(e.ctx, topic, numbered(k, 1)); err != nil {
+				if _, err := w.Append(e.ctx, topic, numbered(k, 1), nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -219,7 +219,7 @@ func TestClose_EndsWaits(t *testing.T) {
 	if _, err := r.Next(e.ctx); !errors.Is(err, ErrClosed) {
 		t.Fatalf("got %v, want ErrClosed", err)
 	}
-	if _, _, err := w.Append(e.ctx, names.Changes, numbered(0, 1)); !errors.Is(err, ErrWriterDead) {
+	if _, err := w.Append(e.ctx, names.Changes, numbered(0, 1), nil); !errors.Is(err, ErrWriterDead) {
 		t.Fatalf("got %v, want ErrWriterDead", err)
 	}
 	if _, err := l.Reader(names.Changes, 0, 0).Next(e.ctx); !errors.Is(err, ErrClosed) {

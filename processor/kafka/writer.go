@@ -88,43 +88,38 @@ func (w *Writer) identify(ctx context.Context) error {
 }
 
 // Append writes the records of b to the partition as exactly one batch in exactly one produce request, and waits until all in-sync
-// replicas have it. It returns the offset of the first record, and the bytes as they were sent, which are the caller's: a follower
-// that fetches a batch with the same content (batch.SameContent) has read this one. b is not reset.
+// replicas have it. It returns the offset of the first record. sent, if not nil, is given the bytes before they go out, for the batch may be
+// read back before the answer is here; they are the caller's: a follower that fetches a batch with the same content
+// (batch.SameContent) has read this one. b is not reset.
 //
 // That Append succeeded does not make the records part of the order: rule V does, when they are read back. That it failed does not
 // mean that they are not in the log. Any error, the end of ctx included, is final: every later call returns an error as well, and
 // all of them wrap ErrWriterDead and the first cause. A batch that the topic does not take is a *TooLargeError.
-func (w *Writer) Append(ctx context.Context, topic string, b *batch.Builder) (base int64, produced []byte, err error) {
-	return w.AppendNotify(ctx, topic, b, nil)
-}
-
-// AppendNotify is Append for a caller that may read the batch back before the broker's answer is here: sent, if not nil, is given the
-// bytes before they go out.
-func (w *Writer) AppendNotify(ctx context.Context, topic string, b *batch.Builder, sent func(produced []byte)) (base int64, produced []byte, err error) {
+func (w *Writer) Append(ctx context.Context, topic string, b *batch.Builder, sent func(produced []byte)) (int64, error) {
 	ln := w.lanes[topic]
 	if ln == nil {
-		return 0, nil, w.kill(fmt.Errorf("topic %q is none that is written to", topic))
+		return 0, w.kill(fmt.Errorf("topic %q is none that is written to", topic))
 	}
 	select {
 	case ln.slot <- struct{}{}:
 		defer func() { <-ln.slot }()
 	case <-ctx.Done():
-		return 0, nil, w.kill(ctx.Err())
+		return 0, w.kill(ctx.Err())
 	}
 	if dead := w.dead.Load(); dead != nil {
-		return 0, nil, *dead
+		return 0, *dead
 	}
 	begun := time.Now()
-	base, produced, err = w.append(ctx, ln, b, sent)
+	base, produced, err := w.append(ctx, ln, b, sent)
 	m := w.s.l.metrics
 	if err != nil {
 		m.appendSeconds.WithLabelValues(ln.role, "error").Observe(time.Since(begun).Seconds())
-		return 0, nil, w.kill(fmt.Errorf("appending %d records to %s/%d: %w", b.Count(), topic, w.p, err))
+		return 0, w.kill(fmt.Errorf("appending %d records to %s/%d: %w", b.Count(), topic, w.p, err))
 	}
 	m.appendSeconds.WithLabelValues(ln.role, "ok").Observe(time.Since(begun).Seconds())
 	m.appendedBytes.WithLabelValues(ln.role).Add(float64(len(produced)))
 	m.appended.WithLabelValues(ln.role).Add(float64(b.Count()))
-	return base, produced, nil
+	return base, nil
 }
 
 func (w *Writer) append(ctx context.Context, ln *lane, b *batch.Builder, sent func([]byte)) (int64, []byte, error) {

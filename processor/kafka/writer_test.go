@@ -23,7 +23,8 @@ import (
 func (e *env) dead(w *Writer, cause error) {
 	e.t.Helper()
 	for _, topic := range []string{names.Changes, names.State} {
-		base, produced, err := w.Append(e.ctx, topic, numbered(900, 1))
+		var produced []byte
+		base, err := w.Append(e.ctx, topic, numbered(900, 1), func(p []byte) { produced = p })
 		if !errors.Is(err, ErrWriterDead) || !errors.Is(err, cause) || base != 0 || produced != nil {
 			e.t.Fatalf("a dead writer answers %v, want the cause %v", err, cause)
 		}
@@ -62,7 +63,8 @@ func TestWriter_DiesOfCodes(t *testing.T) {
 				e.append(w, names.State, 0, 5)
 				requests := e.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1})
 				e.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: names.Changes, Err: code})
-				base, produced, err := w.Append(e.ctx, names.Changes, numbered(5, 5))
+				var produced []byte
+				base, err := w.Append(e.ctx, names.Changes, numbered(5, 5), func(p []byte) { produced = p })
 				if base != 0 || produced != nil || !errors.Is(err, ErrWriterDead) {
 					t.Fatalf("got %v", err)
 				}
@@ -111,7 +113,7 @@ func TestWriter_DiesOfConnections(t *testing.T) {
 				e.append(w, names.Changes, 0, 5)
 				e.faults.Arm(int16(kmsg.Produce), faultconn.Action{Kind: kind, Delay: 3 * time.Second})
 				begun := time.Now()
-				_, _, err := w.Append(e.ctx, names.Changes, numbered(5, 5))
+				_, err := w.Append(e.ctx, names.Changes, numbered(5, 5), nil)
 				if !errors.Is(err, ErrWriterDead) {
 					t.Fatalf("got %v", err)
 				}
@@ -169,7 +171,7 @@ func TestWriter_DiesOfItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(e.ctx, time.Second)
 		defer cancel()
 		begun := time.Now()
-		if _, _, err := w.Append(ctx, names.Changes, numbered(0, 1)); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Second {
+		if _, err := w.Append(ctx, names.Changes, numbered(0, 1), nil); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Second {
 			t.Fatalf("%v after %v", err, time.Since(begun))
 		}
 		e.dead(w, context.DeadlineExceeded)
@@ -186,7 +188,7 @@ func TestWriter_LeaderMoves(t *testing.T) {
 		if err := e.MoveTopicPartition(names.Changes, 0, (e.LeaderFor(names.Changes, 0)+1)%3); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := w.Append(e.ctx, names.Changes, numbered(999, 1)); !errors.Is(err, kerr.NotLeaderForPartition) {
+		if _, err := w.Append(e.ctx, names.Changes, numbered(999, 1), nil); !errors.Is(err, kerr.NotLeaderForPartition) {
 			t.Fatalf("got %v", err)
 		}
 		w.Close()
@@ -209,7 +211,7 @@ func TestWriter_TooLarge(t *testing.T) {
 		w := e.writer(l, 0)
 		b := numbered(0, n)
 		size := batch.HeaderSize + b.Size()
-		_, _, err := w.Append(e.ctx, names.Changes, b)
+		_, err := w.Append(e.ctx, names.Changes, b, nil)
 		var tooLarge *TooLargeError
 		if !errors.As(err, &tooLarge) || *tooLarge != (TooLargeError{names.Changes, 0, size, limit}) {
 			t.Fatalf("got %v", err)
@@ -225,11 +227,11 @@ func TestWriter_Refuses(t *testing.T) {
 	e := newEnv(t, false)
 	l := e.open()
 	w := e.writer(l, 0)
-	if _, _, err := w.Append(e.ctx, names.Raw, numbered(0, 1)); !errors.Is(err, ErrWriterDead) {
+	if _, err := w.Append(e.ctx, names.Raw, numbered(0, 1), nil); !errors.Is(err, ErrWriterDead) {
 		t.Fatalf("appending to raw: %v", err)
 	}
 	w = e.writer(l, 0)
-	if _, _, err := w.Append(e.ctx, names.Changes, new(batch.Builder)); !errors.Is(err, ErrWriterDead) {
+	if _, err := w.Append(e.ctx, names.Changes, new(batch.Builder), nil); !errors.Is(err, ErrWriterDead) {
 		t.Fatalf("an empty batch: %v", err)
 	}
 	e.dead(w, ErrWriterDead)
@@ -256,7 +258,7 @@ func TestWriter_OneDiesTheOtherEnds(t *testing.T) {
 		done := make(chan error)
 		sent := make(chan struct{})
 		go func() {
-			_, _, err := w.AppendNotify(e.ctx, names.State, b, func([]byte) {
+			_, err := w.Append(e.ctx, names.State, b, func([]byte) {
 				close(sent)
 				for w.dead.Load() == nil {
 					time.Sleep(time.Millisecond)
@@ -265,7 +267,7 @@ func TestWriter_OneDiesTheOtherEnds(t *testing.T) {
 			done <- err
 		}()
 		<-sent
-		if _, _, err := w.Append(e.ctx, names.Changes, numbered(0, 1)); !errors.Is(err, ErrWriterDead) {
+		if _, err := w.Append(e.ctx, names.Changes, numbered(0, 1), nil); !errors.Is(err, ErrWriterDead) {
 			t.Fatalf("got %v", err)
 		}
 		if err := <-done; err != nil {

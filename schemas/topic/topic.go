@@ -49,21 +49,24 @@ type Spec struct {
 }
 
 // Manifest returns the four topics with the settings they need on a real cluster. recordBytesMax bounds one payload; limits rise
-// along the pipe, so that whatever raw accepted fits into changes. The timestamp is the producer's everywhere: ts of a change is
-// the processor's decision, and the follower compares batches byte for byte.
+// along the pipe, so that whatever raw accepted fits into changes. Raw events get the broker's time: retention counts it, so that a producer that writes the
+// time of its source loses nothing that has not been read. Elsewhere the time is the processor's: ts of a change is its decision, and the
+// follower compares batches byte for byte.
 func Manifest(n Names, partitions int32, recordBytesMax int) []Spec {
 	raw := recordBytesMax + rawExtraBytes
 	changes := 2*recordBytesMax + rawExtraBytes + groupBytesMax // before and after
 	spec := func(name string, maxBytes int, configs map[string]string) Spec {
 		configs["max.message.bytes"] = strconv.Itoa(maxBytes)
 		configs["compression.type"] = "producer"
-		configs["message.timestamp.type"] = "CreateTime"
+		if configs["message.timestamp.type"] == "" {
+			configs["message.timestamp.type"] = "CreateTime"
+		}
 		return Spec{name, partitions, configs}
 	}
 	const day = 24 * 3600 * 1000
 	ms := func(n int) string { return strconv.Itoa(n) }
 	return []Spec{
-		spec(n.Raw, raw, map[string]string{"cleanup.policy": "delete", "retention.ms": ms(7 * day)}),
+		spec(n.Raw, raw, map[string]string{"cleanup.policy": "delete", "retention.ms": ms(7 * day), "message.timestamp.type": "LogAppendTime"}),
 		spec(n.Changes, changes, map[string]string{"cleanup.policy": "delete", "retention.ms": ms(30 * day), "segment.ms": ms(day / 4)}),
 		spec(n.State, 1<<20, map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3"}),
 		spec(n.DLQ, changes, map[string]string{"cleanup.policy": "delete", "retention.ms": ms(30 * day)}),
