@@ -1,0 +1,173 @@
+package chaos
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/tidemark-dev/tidemark/processor/model"
+	"github.com/tidemark-dev/tidemark/schemas/stream"
+)
+
+const (
+	cyclesDefault = 12
+	cyclesShort   = 3
+	checkEvery    = 20 // cycles between two audits in a long run
+)
+
+// load is a site with producers, consumers, readers and an audit around it.
+type load struct {
+	s       *site
+	feed    *feed
+	tapes   *tapes
+	audit   *auditor
+	readers *readers
+	rng     *rand.Rand
+}
+
+// partitionsUnderLoad is odd, so that nothing is right by a mask that should have been a remainder.
+const partitionsUnderLoad = 3
+
+// newLoad starts a process in dir and puts it under load.
+func newLoad(t testing.TB, dir string, rng *rand.Rand, args ...string) *load {
+	t.Helper()
+	s := newSite(t, dir, partitionsUnderLoad)
+	l := &load{s: s, rng: rng}
+	sources, ids := workloads(rng, partitionsUnderLoad)
+	s.start(args...)
+	l.tapes = newTapes(s)
+	l.tapes.record(s.partitions)
+	l.audit = newAuditor(s, l.tapes)
+	l.feed = newFeed(s, sources, rng)
+	l.feed.run()
+	l.readers = newReaders(s, ids, rng)
+	l.readers.run()
+	return l
+}
+
+// workloads are one source for each partition: a few streams with many runs, many streams with few records, and sweeps of several
+// chunks.
+func workloads(rng *rand.Rand, partitions int32) (sources []source, ids []stream.ID) {
+	sim := func(n int) {
+		// The workload takes connections c/0, c/1 and so on, those that lie in its partition.
+		for i := range n {
+			ids = append(ids, stream.ID{Environment: "dev", Integration: "sim", Connection: "c/" + string(rune('0'+i)), Model: "Thing"})
+		}
+	}
+	sim(8)
+	big := newHalves(2300, 0, partitions)
+	ids = append(ids, big.id)
+	sources = []source{
+		&mixed{rand.New(rand.NewPCG(rng.Uint64(), 4)), big, model.NewWorkload(rng.Uint64(), 1, 30, 0, partitions), 8},
+		model.NewWorkload(rng.Uint64(), 2, 8, 1, partitions),
+		model.NewWorkload(rng.Uint64(), 2, 300, 2, partitions),
+	}
+	return sources, ids
+}
+
+// check audits everything while the feed is paused.
+func (l *load) check(t testing.TB, bookmarks int) {
+	t.Helper()
+	l.s.waitReady()
+	resume := l.feed.pauseFeed()
+	defer resume()
+	l.checkPaused(t, bookmarks)
+}
+
+func (l *load) checkPaused(t testing.TB, bookmarks int) {
+	t.Helper()
+	l.tapes.awaitRead(l.s)
+	l.audit.settle()
+	l.audit.checkRaw(l.feed)
+	l.readers.check(l.audit, bookmarks)
+}
+
+// finish audits for the last time, everything read anew by clients that saw nothing before.
+func (l *load) finish(t testing.TB) {
+	t.Helper()
+	l.s.waitReady()
+	l.feed.halt()
+	for _, id := range l.feed.last(l.s.partitions) {
+		l.readers.add(id)
+	}
+	l.checkPaused(t, bookmarksMax)
+	again := l.tapes.reread(l.s)
+	l.tapes.checkPrefix(again)
+	fresh := newAuditor(l.s, again)
+	fresh.settle()
+	for p, a := range fresh.parts {
+		old := l.audit.parts[p]
+		if len(old.versions) != len(a.versions) || a.ledger.RawNext() != old.ledger.RawNext() {
+			t.Errorf("partition %d: read again from the start it has %d valid records up to raw offset %d, had %d up to %d", p,
+				len(a.versions), a.ledger.RawNext(), len(old.versions), old.ledger.RawNext())
+		}
+		if want := l.tapes.end(l.s.names.Raw, int32(p)); a.ledger.RawNext() != want {
+			t.Errorf("partition %d: the changes reach up to raw offset %d of %d", p, a.ledger.RawNext(), want)
+		}
+	}
+	t.Logf("%s; %d pages, %d not answered, %d cursors handed out", l.audit, l.readers.pages, l.readers.refused, l.readers.offered)
+}
+
+// TestKill_NothingIsLostDoubledOrWrong kills the process again and again under load: while it starts, while it takes its partitions over,
+// while it sweeps, while it answers; it stops it in order now and then, so that what an orderly stop leaves is there to mislead the
+// recovery after the next kill; and it freezes it.
+func TestKill_NothingIsLostDoubledOrWrong(t *testing.T) {
+	rng := newRand(t)
+	cycles := cyclesDefault
+	if testing.Short() {
+		cycles = cyclesShort
+	}
+	cycles = setting(t, "TIDEMARK_CHAOS_CYCLES", cycles)
+	l := newLoad(t, t.TempDir(), rng)
+	s := l.s
+	kinds := map[string]int{}
+	for cycle := range cycles {
+		switch p := rng.IntN(20); {
+		case p < 5: // in the middle of a start
+			kinds["in a start"]++
+			s.kill()
+			lines := s.log.count()
+			s.spawn()
+			s.log.await(lines+1+rng.IntN(6), 10*time.Second)
+			pause(t, between(rng, 0, 40*time.Millisecond))
+		case p < 9: // just after a takeover
+			kinds["after a takeover"]++
+			s.waitReady()
+			pause(t, between(rng, 0, 60*time.Millisecond))
+		default:
+			kinds["under load"]++
+			s.waitReady()
+			pause(t, between(rng, 200*time.Millisecond, 1600*time.Millisecond))
+		}
+		if cycle%8 == 5 {
+			kinds["frozen"]++
+			s.freeze(between(rng, time.Second, 3*time.Second))
+			pause(t, between(rng, 0, 300*time.Millisecond))
+		}
+		if cycle%8 == 7 {
+			kinds["stopped in order"]++
+			s.waitReady()
+			s.stop()
+		} else {
+			s.kill()
+		}
+		s.spawn()
+		if t.Failed() {
+			t.FailNow()
+		}
+		if cycle%checkEvery == checkEvery-1 || cycle == cycles/2 {
+			l.check(t, 40)
+			t.Logf("cycle %d: %s", cycle, l.audit)
+		}
+	}
+	l.finish(t)
+	t.Logf("%d cycles: %v", cycles, kinds)
+
+	// Local state is nothing but what the log says: without it the same comes out.
+	s.stop()
+	must(t, os.RemoveAll(filepath.Join(s.dir, "state")))
+	s.start()
+	l.readers.check(l.audit, bookmarksMax)
+}
