@@ -27,7 +27,7 @@ func (s *Store) Get(sid uint32, id []byte) (Version, bool, error) {
 	}
 	var v Version
 	if err := parseVersion(b, &v); err != nil {
-		return Version{}, false, errors.Join(corrupt(err), closer.Close())
+		return Version{}, false, errors.Join(s.hurt(err), closer.Close())
 	}
 	return v, true, closer.Close()
 }
@@ -38,7 +38,7 @@ func (s *Store) Scan(sid uint32, fn func(id []byte, v *Version) error) error {
 	var v Version
 	return s.scan(lower, upper, func(key, value []byte) error {
 		if err := parseVersion(value, &v); err != nil {
-			return corrupt(err)
+			return s.hurt(err)
 		}
 		return fn(key[5:], &v)
 	})
@@ -113,7 +113,7 @@ func (s *Store) Payload(sid uint32, csn uint64) (payload []byte, ok bool, err er
 	case errors.Is(err, segment.ErrNotFound), errors.Is(err, segment.ErrPruned):
 		return nil, false, nil
 	case err != nil:
-		return nil, false, fmt.Errorf("reading payload: %w", err)
+		return nil, false, s.readError(err)
 	}
 	return r.Payload, true, nil
 }
@@ -341,7 +341,7 @@ func (s *Store) rows(sid uint32, csns []uint64, fn func(*Row) error) error {
 		if errors.Is(err, ErrStop) {
 			return err
 		}
-		return fmt.Errorf("reading rows: %w", err)
+		return s.readError(err)
 	}
 	return nil
 }
@@ -400,7 +400,7 @@ func (s *Store) lateRow(sid uint32, csn uint64) (Row, bool, error) {
 	}
 	row, err := parseLate(csn, b)
 	if err != nil {
-		err = corrupt(err)
+		err = s.hurt(err)
 	}
 	return row, err == nil, errors.Join(err, closer.Close())
 }

@@ -51,12 +51,12 @@ func (s *Store) writeLate(first, last uint64) error {
 	for sid, csns := range wanted {
 		err := s.seg.Read(sid, csns, func(r *segment.Record) error {
 			if r.Op == 0 {
-				return fmt.Errorf("%w: payload of stream %d, csn %d is missing", ErrCorrupt, sid, r.CSN)
+				return s.hurt(fmt.Errorf("payload of stream %d, csn %d is missing", sid, r.CSN))
 			}
 			return s.set(sidKey64(keyLate, sid, r.CSN), appendLate(nil, r))
 		})
 		if err != nil {
-			return fmt.Errorf("writing late rows: %w", err)
+			return fmt.Errorf("writing late rows: %w", s.readError(err))
 		}
 		if err := s.commit(); err != nil {
 			return err

@@ -47,6 +47,8 @@ type Store struct {
 	seg  *segment.Store
 	log  *slog.Logger
 
+	damage damage
+
 	mu        sync.RWMutex
 	meta      meta
 	streams   map[uint32]*Stream
@@ -98,14 +100,17 @@ func Open(opts Options) (*Store, error) {
 		opts: opts, log: opts.Logger,
 		streams: map[uint32]*Stream{}, bySID: map[uint32]*versions{}, byKey: map[string]uint32{},
 		shapes: map[uint32]map[uint32][]string{}, restored: map[uint32]map[uint64]uint64{},
-		meta: meta{State: rulev.Start(), NextSID: 1},
+		meta: meta{State: rulev.Start(), NextSID: 1}, damage: damage{found: make(chan struct{})},
 	}
 	if err := opts.FS.MkdirAll(opts.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making %s: %w", opts.Dir, err)
 	}
-	db, err := pebble.Open(opts.FS.PathJoin(opts.Dir, "meta"), pebbleOptions(opts))
+	popts := pebbleOptions(opts)
+	// Without a listener of ours Pebble ends the process at the first damaged block.
+	popts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) { _ = s.hurt(info.Details) }}
+	db, err := pebble.Open(opts.FS.PathJoin(opts.Dir, "meta"), popts)
 	if err != nil {
-		if pebble.IsCorruptionError(err) || errors.Is(err, pebble.ErrDBDoesNotExist) {
+		if pebble.IsCorruptionError(err) || unfit(err) {
 			return nil, fmt.Errorf("%w: opening rows: %w", ErrCorrupt, err)
 		}
 		return nil, fmt.Errorf("opening rows: %w", err)
@@ -182,7 +187,7 @@ func (s *Store) load() error {
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
 	case err != nil:
-		return fmt.Errorf("reading rows: %w", err)
+		return s.readError(err)
 	default:
 		s.versionsCSN = binary.BigEndian.Uint64(v)
 		if err := closer.Close(); err != nil {
@@ -201,16 +206,9 @@ func (s *Store) getJSON(key []byte, v any) error {
 		return s.readError(err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return errors.Join(fmt.Errorf("%w: %w", ErrCorrupt, err), closer.Close())
+		return errors.Join(s.hurt(err), closer.Close())
 	}
 	return closer.Close()
-}
-
-func (s *Store) readError(err error) error {
-	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("%w: reading rows: %w", ErrCorrupt, err)
-	}
-	return fmt.Errorf("reading rows: %w", err)
 }
 
 // scan calls fn for every row in [lower, upper). The slices are valid during the call.
@@ -610,15 +608,9 @@ func (s *Store) applyVersions(g *Group, _ bool) {
 	}
 }
 
-// commitRows writes the batch: rows, streams, runs, positions and the G row, in one step.
-func (s *Store) commitRows(g *Group) error {
-	touched := map[uint32]struct{}{}
-	for i := range g.Records {
-		if sid := g.Records[i].Meta.SID; sid != 0 {
-			touched[sid] = struct{}{}
-		}
-	}
-	for sid := range touched {
+// stageStreams puts the rows of streams and of their changed runs into the batch. The caller holds mu.
+func (s *Store) stageStreams(sids map[uint32]struct{}) error {
+	for sid := range sids {
 		st := s.streams[sid]
 		b, err := json.Marshal(st)
 		if err != nil {
@@ -639,6 +631,24 @@ func (s *Store) commitRows(g *Group) error {
 			}
 			run.dirty = false
 		}
+	}
+	return nil
+}
+
+// commitRows writes the batch: rows, streams, runs, positions and the G row, in one step.
+func (s *Store) commitRows(g *Group) error {
+	touched := map[uint32]struct{}{}
+	for i := range g.Records {
+		if sid := g.Records[i].Meta.SID; sid != 0 {
+			touched[sid] = struct{}{}
+		}
+	}
+	// Readers copy runs under the lock; clearing their marks is a write.
+	s.mu.Lock()
+	err := s.stageStreams(touched)
+	s.mu.Unlock()
+	if err != nil {
+		return err
 	}
 	first := g.Records[0].Meta.CSN
 	for i := len(s.positions) - 1; i >= 0 && s.positions[i].CSN >= first; i-- {

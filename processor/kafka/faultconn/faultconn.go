@@ -65,7 +65,8 @@ type Injector struct {
 	fired  map[int16]int
 	conns  map[*conn]bool
 	refuse bool
-	late   sync.WaitGroup // connections that linger
+	late   int           // connections that linger
+	none   chan struct{} // closed when late falls to 0; nil while it is 0
 }
 
 type chance struct {
@@ -134,7 +135,35 @@ func (in *Injector) CloseAll() {
 
 // Wait waits until everything that is delayed has been delivered and its connections are gone. Call it before the broker closes,
 // and before a synctest bubble ends.
-func (in *Injector) Wait() { in.late.Wait() }
+func (in *Injector) Wait() {
+	for {
+		in.mu.Lock()
+		none := in.none
+		in.mu.Unlock()
+		if none == nil {
+			return
+		}
+		<-none
+	}
+}
+
+// linger runs fn, which Wait waits for. It is no WaitGroup because a connection may begin to linger while somebody waits.
+func (in *Injector) linger(fn func()) {
+	in.mu.Lock()
+	if in.late++; in.none == nil {
+		in.none = make(chan struct{})
+	}
+	in.mu.Unlock()
+	go func() {
+		fn()
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if in.late--; in.late == 0 {
+			close(in.none)
+			in.none = nil
+		}
+	}()
+}
 
 // Dialer wraps a dial function.
 func (in *Injector) Dialer(dial DialFunc) DialFunc {
@@ -287,7 +316,7 @@ func (c *conn) kill() {
 // bury ends the connection for the client at once, and for the broker later: after it got the request and the time to work on it.
 func (c *conn) bury(delay time.Duration, late []byte) {
 	c.kill()
-	c.in.late.Go(func() {
+	c.in.linger(func() {
 		defer c.Conn.Close()
 		c.reading <- struct{}{} // until that Read has left
 		// Whatever comes is read all the time: on a virtual network, a broker cannot write an answer that nobody reads.
