@@ -40,7 +40,7 @@ type Config struct {
 	BufferRecords int
 	BufferBytes   int
 	// Linger is how long a batch waits for company before it is sent, and so what a single write takes at least. Default 5 ms;
-	// negative for none.
+	// negative for none, which leaves a single write what the broker takes.
 	Linger time.Duration
 	// DeliveryWait bounds every wait for the broker, counted from the last event that the broker acknowledged. Default 30 s.
 	DeliveryWait time.Duration

@@ -14,7 +14,7 @@ import (
 )
 
 // seeds of the tests over synthetic logs. A failure names its seed.
-const seeds = 150
+const seeds = 80
 
 func forSeeds(t *testing.T, test func(t *testing.T, r *rand.Rand, log []Record)) {
 	base := rand.Uint64N(1 << 40)
