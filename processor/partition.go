@@ -153,6 +153,13 @@ func (p *partition) live(ctx context.Context) (err error) {
 		stop(err)
 		followed <- err
 	}()
+	go func() {
+		select {
+		case <-st.Damaged(): // a page or a compaction may find what neither follower nor writer ever reads
+			stop(st.Damage())
+		case <-fctx.Done():
+		}
+	}()
 	oerr := p.ownAsAssigned(fctx, f, st)
 	stop(errStopping)
 	ferr := <-followed

@@ -142,7 +142,10 @@ func (p *Processor) Page(ctx context.Context, id stream.ID, q store.Query, fn fu
 		return err
 	})
 	var coded *errcode.Error
-	if err != nil && !errors.As(err, &coded) && ctx.Err() == nil {
+	switch {
+	case errors.Is(err, store.ErrCorrupt): // found by this very read
+		err = &errcode.Error{Code: errcode.NotReady, Detail: fmt.Sprintf("The local state of partition %d is damaged and is built again.", partition), Err: err}
+	case err != nil && !errors.As(err, &coded) && ctx.Err() == nil:
 		err = &errcode.Error{Code: errcode.ServerError, Err: err}
 	}
 	return end, partition, err
