@@ -175,6 +175,7 @@ type Decider struct {
 	sweeps    []*window // in the order in which they were decided
 	resumed   bool      // what the sweeps have left to do is known
 	uses      uint64
+	pressed   uint64 // see yield
 
 	raw      event.Raw
 	counters Counters

@@ -1,7 +1,9 @@
 package decide
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/tidemark-dev/tidemark/processor/detect"
 	"github.com/tidemark-dev/tidemark/processor/hot"
@@ -24,6 +26,7 @@ type tip struct {
 	names      map[uint32][]string // shapes in flight
 	windows    []*window
 	usedAt     uint64
+	missed     uint64 // rows read one by one since the table was made, or loading it was last tried
 
 	replayFence uint64 // during replay: events of runs below were dropped when they came
 }
@@ -172,15 +175,14 @@ func (d *Decider) lookup(t *tip, id []byte, fp hot.Fingerprint, probe bool, raw 
 	case hot.Absent:
 		return previous{looked: true}, nil
 	case hot.Unchanged:
-		csn := d.entry.CSN
-		if t.table.Lean() {
-			csn = t.table.LeanCSN(fp)
-		}
-		return previous{Entry: hot.Entry{CSN: csn, PayloadCSN: csn, Raw: raw}, exists: true, live: true}, nil
+		return previous{Entry: hot.Entry{CSN: d.entry.CSN, PayloadCSN: d.entry.PayloadCSN, Raw: raw}, exists: true, live: true}, nil
 	case hot.Known:
 		return previous{Entry: d.entry, exists: true, live: !d.entry.Deleted, names: d.shapeNames(t, d.entry.Shape), looked: true}, nil
 	}
 	v, ok, err := d.state.Get(t.s.SID, id)
+	if err == nil {
+		err = d.missed(t)
+	}
 	if err != nil || !ok || v.CSN < t.s.ClearedCSN { // a clear may be in flight: what is below it is gone
 		return previous{looked: true}, err
 	}
@@ -192,21 +194,79 @@ func (d *Decider) lookup(t *tip, id []byte, fp hot.Fingerprint, probe bool, raw 
 	return previous{Entry: e, exists: true, live: v.Live(), names: d.shapeNames(t, v.Shape), looked: true}, nil
 }
 
-// warm makes sure that the tip has a table. A stream that was read before is loaded by one scan of its rows, unless it is too large
-// for the partition to wait.
+// warm makes sure that the tip has a table. A stream that was read before is loaded by one scan of its rows, if that can be; otherwise
+// the table takes the records one by one as they are read.
 func (d *Decider) warm(t *tip) error {
 	if t.table != nil && t.table.Table != nil {
 		return nil
 	}
-	if b := d.cfg.Budget; b.Used() > b.Max()/8*7 {
-		d.makeRoom(t)
-	}
-	empty := t.s.Total == 0
-	t.table = &table{hot.NewTable(d.cfg.Budget, empty)}
-	if empty || t.s.Total > d.cfg.ScanMax {
+	t.table = &table{hot.NewTable(d.cfg.Budget, t.s.Total == 0)}
+	t.missed = 0
+	if t.s.Total == 0 {
 		return nil
 	}
-	t.table.Reserve(t.s.Total)
+	return d.load(t)
+}
+
+// missesPerScan is the share of a stream's rows that are read one by one before memory is taken from other streams to hold all of them.
+// A scan costs about a tenth of reading the same rows one by one, so that streams which take their memory from each other in turn
+// cost at most about twice what reading without any memory would.
+const missesPerScan = 16
+
+// missed notes that a row was read for want of a hot entry. When that has happened often enough the stream is loaded, and the memory
+// is taken from streams that were used longer ago.
+func (d *Decider) missed(t *tip) error {
+	if t.missed++; t.missed*missesPerScan < t.s.Total || t.table.Complete() {
+		return nil
+	}
+	t.missed = 0
+	b := d.cfg.Budget
+	switch held := d.held(); {
+	case t.s.Total > d.cfg.ScanMax:
+		return nil
+	case hot.LeanBytes(t.s.Total) > b.Max()-b.Used()+held:
+		if held < d.fairShare() {
+			b.Press()
+		}
+		return nil
+	}
+	t.table.Drop()
+	t.table = &table{hot.NewTable(b, false)}
+	d.makeRoom(t, hot.LeanBytes(t.s.Total))
+	return d.load(t)
+}
+
+// held is the memory of this partition's hot entries.
+func (d *Decider) held() (sum int64) {
+	for _, t := range d.tips {
+		if t.table != nil && t.table.Table != nil {
+			sum += t.table.Bytes()
+		}
+	}
+	return sum
+}
+
+func (d *Decider) fairShare() int64 { return d.cfg.Budget.Max() / int64(d.cfg.Partitions) }
+
+// yield gives some memory back if another partition, with less than its share, found none.
+func (d *Decider) yield() {
+	pressed := d.cfg.Budget.Pressed()
+	if pressed == d.pressed {
+		return
+	}
+	d.pressed = pressed
+	b := d.cfg.Budget
+	if more := d.held() - d.fairShare(); more > 0 {
+		d.makeRoom(nil, b.Max()-b.Used()+min(more, b.Max()/16))
+	}
+}
+
+// load fills the empty table of a tip with all rows of the stream, if there is memory for them and they are not so many that the
+// partition would have to wait.
+func (d *Decider) load(t *tip) error {
+	if t.s.Total > d.cfg.ScanMax || !t.table.Reserve(t.s.Total) {
+		return nil
+	}
 	err := d.state.Scan(t.s.SID, func(id []byte, v *store.Version) error {
 		if v.CSN < t.s.ClearedCSN {
 			return nil
@@ -225,20 +285,23 @@ func (d *Decider) warm(t *tip) error {
 	return nil
 }
 
-// makeRoom takes memory from the stream that was used least recently: its entries become lean, or go if they already are.
-func (d *Decider) makeRoom(except *tip) {
-	var oldest *tip
+// makeRoom takes memory from the streams of the partition until need bytes are free, from those first that were used longest ago:
+// their entries become lean, and when all are lean, they go.
+func (d *Decider) makeRoom(except *tip, need int64) {
+	var others []*tip
 	for _, t := range d.tips {
-		if t != except && t.table != nil && t.table.Table != nil && t.table.Bytes() > 0 && (oldest == nil || t.usedAt < oldest.usedAt) {
-			oldest = t
+		if t != except && t.table != nil && t.table.Table != nil {
+			others = append(others, t)
 		}
 	}
-	switch {
-	case oldest == nil:
-	case oldest.table.Lean():
-		oldest.table.Drop()
-	default:
-		oldest.table.MakeLean()
+	slices.SortFunc(others, func(a, b *tip) int { return cmp.Compare(a.usedAt, b.usedAt) })
+	for _, free := range []func(*table){(*table).MakeLean, (*table).Drop} {
+		for _, t := range others {
+			if b := d.cfg.Budget; b.Max()-b.Used() >= need {
+				return
+			}
+			free(t.table)
+		}
 	}
 }
 

@@ -438,6 +438,7 @@ const tickEvery = time.Minute
 // it between events, as often as you like. Retention needs two clocks to agree - ours and the producers' - so that one that jumps
 // deletes nothing.
 func (d *Decider) Tick() {
+	d.yield()
 	now := d.cfg.Now()
 	if now.Before(d.nextTick) && d.nextTick.Sub(now) <= tickEvery {
 		return

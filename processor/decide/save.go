@@ -70,7 +70,7 @@ func (d *Decider) save(t *tip, w *window, ev *Event, r *event.Raw, fp hot.Finger
 		if prev.flying != nil {
 			prev.flying.entry.Raw = raw
 		} else {
-			t.table.SetRaw(fp, raw)
+			t.table.SetRaw(fp, prev.CSN, raw)
 		}
 		return d.unchanged(t, ev, r, fp, payload, raw, prev)
 	}

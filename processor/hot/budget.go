@@ -4,8 +4,9 @@ import "sync/atomic"
 
 // Budget bounds the memory of all tables of a process. Safe for concurrent use.
 type Budget struct {
-	max  int64
-	used atomic.Int64
+	max     int64
+	used    atomic.Int64
+	pressed atomic.Uint64
 }
 
 // NewBudget returns a budget of that many bytes.
@@ -25,5 +26,11 @@ func (b *Budget) take(n int64) bool {
 	b.used.Add(-n)
 	return false
 }
+
+// Press says that somebody who holds less than a fair share found no memory. Whoever holds more notices by Pressed, and gives some back.
+func (b *Budget) Press() { b.pressed.Add(1) }
+
+// Pressed is how often Press was called.
+func (b *Budget) Pressed() uint64 { return b.pressed.Load() }
 
 func (b *Budget) give(n int64) { b.used.Add(-n) }

@@ -2,9 +2,11 @@
 // speed, never correctness. A table belongs to one stream of one writer and holds committed versions only; what is in flight is in
 // the writer's overlay, which is asked first.
 //
-// A table has one of two forms. A full entry (64 bytes, plus 3 a field when changed-field names are on) answers everything: unchanged,
+// A table has one of two forms. A full entry (56 bytes, plus 3 a field when changed-field names are on) answers everything: unchanged,
 // changed, what the previous version was. A lean entry (24 bytes) answers only "unchanged"; a changed record then reads R. Tables
-// start full and are made lean, then dropped, as the budget runs out, least recently used first.
+// start full and are made lean, then dropped, as the budget runs out; who goes first is the writer's choice. Entries lie close
+// together, and an index of 5 to 10 bytes a record finds them (index.go, chunks.go): what is kept free for speed, and what growing
+// copies, is small, and a stream that comes in the order in which it came before is read from memory in order.
 //
 // A table is complete if it holds every record of its stream; then a record that is not in it does not exist, and new records need no
 // read either.

@@ -1,7 +1,8 @@
 package hot
 
 import (
-	"math/bits"
+	"math"
+	"slices"
 
 	"github.com/zeebo/xxh3"
 )
@@ -19,7 +20,7 @@ type Entry struct {
 	Fields     []uint32 // aliases scratch memory of the table: valid until the next call
 }
 
-// Fingerprint identifies a record id inside a stream: 128 bits of xxh3.
+// Fingerprint identifies a record id inside a stream: 128 bits of xxh3. Full entries keep 96 of them, lean ones 64.
 type Fingerprint struct{ Hi, Lo uint64 }
 
 // FingerprintOf hashes a record id.
@@ -35,50 +36,63 @@ type Result byte
 const (
 	Unknown   Result = iota // ask R
 	Absent                  // the record does not exist
-	Unchanged               // live, and its payload has these very bytes
+	Unchanged               // live, and its payload has these very bytes; CSN and PayloadCSN are filled in
 	Known                   // the entry is filled in
 )
 
-// full is one cache line. rev and csn are cut to what fits; an entry that does not fit is not kept.
+// full and lean are entries without what does not fit into them; about a record that has such, a table says Unknown.
 type full struct {
-	hi, lo    uint64
-	hash      [16]byte
-	raw       uint64
-	csn       uint64 // 48 bits, flags above
-	firstSeen int64
-	rev       uint32
-	shape     uint32
+	lo    uint64
+	hash  [16]byte
+	raw   uint64
+	csn   uint64 // 48 bits, flags above
+	first uint64 // 48 bits of ms, number of the shape above
+	hi    uint32
+	rev   uint32
 }
 
 type lean struct {
-	fp  uint64
+	lo  uint64
 	raw uint64
 	csn uint64 // 48 bits, flags above
 }
 
 const (
-	csnBits     = 48
-	csnMask     = 1<<csnBits - 1
-	flagUsed    = 1 << 48
-	flagDeleted = 1 << 49
+	wordBits = 48
+	wordMask = 1<<wordBits - 1
 
-	fullBytes = 64
-	leanBytes = 24
-	slotsMin  = 16
+	flagDeleted = 1 << 48
+	flagUnknown = 1 << 49 // the record exists, and nothing is known of it
+	flagMoved   = 1 << 50 // its payload has a csn of its own
+	flagPartial = 1 << 51 // it has fields that are not kept: all that can be said is Unchanged
+
+	fullBytes  = 56
+	leanBytes  = 24
+	fieldBytes = 3
+	movedBytes = 40 // a pair in a map, about
+
 	fieldsMax = 64
+	wideShare = 16 // of the records must have more fields than there is room for before room is made
+	shapesMax = 1<<16 - 1
 )
 
 // Table is the cache of one stream. Not safe for concurrent use.
 type Table struct {
 	budget   *Budget
-	full     []full
-	lean     []lean
-	fields   []byte // fieldBytes a slot, parallel to full
-	stride   int    // fields a slot
-	used     int
+	index    index
+	full     chunks[full]
+	lean     chunks[lean]
+	fields   chunks[byte] // stride fields an entry, beside full
+	moved    map[uint32]uint64
+	shapes   []uint32 // by number, from 1
+	numbers  map[uint32]uint16
+	stride   int
+	wide     int // records since the stride was set that have more fields
+	room     int // entries there is memory for
+	used     int // entries there are
 	complete bool
-	frozen   bool // the budget refused to let it grow: new records are not taken
 	holes    bool // a record of the stream is not held
+	isLean   bool
 	bytes    int64
 	scratch  [fieldsMax]uint32
 }
@@ -88,19 +102,26 @@ func NewTable(b *Budget, complete bool) *Table {
 	return &Table{budget: b, complete: complete}
 }
 
-// Reserve makes room for n records at once, if the budget allows it; otherwise the table grows as it fills.
-func (t *Table) Reserve(n uint64) {
-	slots := slotsMin
-	for uint64(slots)*4 < n*5 {
-		slots *= 2
+// Reserve makes room for n records at once in an empty table: for full entries, or for lean ones if the budget allows no more. It
+// reports false if it does not allow these either.
+func (t *Table) Reserve(n uint64) bool {
+	if t.used > 0 || n > slotsMax/5*4 {
+		return false
 	}
-	if len(t.full) > 0 || t.lean != nil {
-		return
+	slots, room := slotsFor(int(n)), roomFor(int(n))
+	if !t.resize(slots, room) {
+		t.MakeLean()
+		return t.resize(slots, room)
 	}
-	if need := int64(slots) * fullBytes; t.budget.take(need) {
-		t.bytes += need
-		t.growFull(slots)
+	return true
+}
+
+// LeanBytes is the memory that a table needs at least to hold n records.
+func LeanBytes(n uint64) int64 {
+	if n > slotsMax/5*4 {
+		return math.MaxInt64
 	}
+	return int64(slotsFor(int(n)))*slotBytes + int64(roomFor(int(n)))*leanBytes
 }
 
 // Complete reports whether a record that is not in the table does not exist.
@@ -110,7 +131,7 @@ func (t *Table) Complete() bool { return t.complete }
 func (t *Table) SetComplete() { t.complete = !t.holes }
 
 // Lean reports whether entries are lean.
-func (t *Table) Lean() bool { return t.lean != nil }
+func (t *Table) Lean() bool { return t.isLean }
 
 // Len is the number of records held.
 func (t *Table) Len() int { return t.used }
@@ -118,78 +139,77 @@ func (t *Table) Len() int { return t.used }
 // Bytes is the memory that the table holds.
 func (t *Table) Bytes() int64 { return t.bytes }
 
-// Probe looks a record up. raw is the low half of the hash of the payload at hand; e is filled with Known only. A lean table
-// answers Unchanged by fingerprint and raw together, 128 bits; anything else about a record that it holds is Unknown.
+// Probe looks a record up. raw is the low half of the hash of the payload at hand. A lean table answers Unchanged by fingerprint and
+// raw together, 128 bits; anything else about a record that it holds is Unknown.
 func (t *Table) Probe(fp Fingerprint, raw uint64, e *Entry) Result {
-	if t.lean != nil {
-		return t.probeLean(fp, raw)
+	pos, ok := t.find(fp)
+	if !ok {
+		return t.missing()
 	}
-	if i, ok := t.find(fp); ok {
-		s := &t.full[i]
-		if s.raw == raw && s.csn&flagDeleted == 0 {
-			e.CSN = s.csn & csnMask
+	if t.isLean {
+		s := t.lean.at(pos)
+		if s.raw == raw && s.csn&(flagDeleted|flagUnknown) == 0 {
+			e.CSN = s.csn & wordMask
+			e.PayloadCSN = t.payloadCSN(pos, s.csn)
 			return Unchanged
 		}
-		t.entry(i, e)
-		return Known
+		return Unknown
 	}
-	if t.complete {
-		return Absent
+	s := t.full.at(pos)
+	switch {
+	case s.csn&flagUnknown != 0:
+		return Unknown
+	case s.raw == raw && s.csn&flagDeleted == 0:
+		e.CSN = s.csn & wordMask
+		e.PayloadCSN = t.payloadCSN(pos, s.csn)
+		return Unchanged
 	}
-	return Unknown
+	if s.csn&flagPartial != 0 {
+		return Unknown
+	}
+	t.entry(pos, s, e)
+	return Known
 }
 
 // Lookup is Probe without a payload: for deletes and partial updates.
 func (t *Table) Lookup(fp Fingerprint, e *Entry) Result {
-	if t.lean != nil {
-		if _, ok := t.findLean(fp); !ok && t.complete {
-			return Absent
-		}
+	pos, ok := t.find(fp)
+	switch {
+	case !ok:
+		return t.missing()
+	case t.isLean:
 		return Unknown
 	}
-	if i, ok := t.find(fp); ok {
-		t.entry(i, e)
-		return Known
+	s := t.full.at(pos)
+	if s.csn&(flagUnknown|flagPartial) != 0 {
+		return Unknown
 	}
+	t.entry(pos, s, e)
+	return Known
+}
+
+func (t *Table) missing() Result {
 	if t.complete {
 		return Absent
 	}
 	return Unknown
 }
 
-func (t *Table) probeLean(fp Fingerprint, raw uint64) Result {
-	i, ok := t.findLean(fp)
-	switch {
-	case !ok && t.complete:
-		return Absent
-	case !ok:
-		return Unknown
+func (t *Table) payloadCSN(pos int, csn uint64) uint64 {
+	if csn&flagMoved != 0 {
+		return t.moved[uint32(pos)]
 	}
-	if s := &t.lean[i]; s.raw == raw && s.csn&flagDeleted == 0 {
-		return Unchanged
-	}
-	return Unknown
+	return csn & wordMask
 }
 
-// LeanCSN returns the csn that a lean table holds for a record, 0 for none.
-func (t *Table) LeanCSN(fp Fingerprint) uint64 {
-	if t.lean == nil {
-		return 0
-	}
-	if i, ok := t.findLean(fp); ok {
-		return t.lean[i].csn & csnMask
-	}
-	return 0
-}
-
-func (t *Table) entry(i int, e *Entry) {
-	s := &t.full[i]
+func (t *Table) entry(pos int, s *full, e *Entry) {
 	*e = Entry{
-		CSN: s.csn & csnMask, PayloadCSN: s.csn & csnMask, FirstSeen: s.firstSeen, Rev: uint64(s.rev), Hash: s.hash, Raw: s.raw,
-		Deleted: s.csn&flagDeleted != 0, Shape: s.shape,
+		CSN: s.csn & wordMask, PayloadCSN: t.payloadCSN(pos, s.csn), FirstSeen: int64(s.first & wordMask), Rev: uint64(s.rev),
+		Hash: s.hash, Raw: s.raw, Deleted: s.csn&flagDeleted != 0,
 	}
-	if s.shape != 0 {
-		row := t.fields[i*t.stride*3 : (i+1)*t.stride*3]
+	if number := s.first >> wordBits; number != 0 {
+		e.Shape = t.shapes[number-1]
+		row := t.row(pos)
 		n := 0
 		for ; n < t.stride; n++ {
 			f := uint32(row[3*n])<<16 | uint32(row[3*n+1])<<8 | uint32(row[3*n+2])
@@ -202,220 +222,275 @@ func (t *Table) entry(i int, e *Entry) {
 	}
 }
 
-// SetRaw notes that other bytes of a record were found to mean the same, so that they are recognised at once next time.
-func (t *Table) SetRaw(fp Fingerprint, raw uint64) {
-	if t.lean != nil {
-		if i, ok := t.findLean(fp); ok {
-			t.lean[i].raw = raw
-		}
+// row is the memory for the fields of an entry.
+func (t *Table) row(pos int) []byte {
+	width := t.stride * fieldBytes
+	at := (pos & (chunkLen - 1)) * width
+	return t.fields[pos>>chunkBits][at : at+width]
+}
+
+// SetRaw notes that other bytes of a record were found to mean the same, so that they are recognised at once next time. csn is that of
+// the version that they were compared with.
+func (t *Table) SetRaw(fp Fingerprint, csn, raw uint64) {
+	pos, ok := t.find(fp)
+	if !ok {
 		return
 	}
-	if i, ok := t.find(fp); ok {
-		t.full[i].raw = raw
+	// Of two records whose fingerprints share what a lean entry keeps, only one is there.
+	if t.isLean {
+		if s := t.lean.at(pos); s.csn&wordMask == csn {
+			s.raw = raw
+		}
+	} else if s := t.full.at(pos); s.csn&wordMask == csn {
+		s.raw = raw
 	}
 }
 
-// Put takes a committed version, replacing the one before it. If there is no room the table forgets the record, and is no longer
-// complete.
+// Put takes a committed version, replacing the one before it. If there is no room the table is no longer complete.
 func (t *Table) Put(fp Fingerprint, e *Entry) {
-	if e.CSN > csnMask || e.Rev > 1<<32-1 || e.PayloadCSN != e.CSN {
-		t.Forget(fp)
-		return
-	}
-	csn := e.CSN | flagUsed
-	if e.Deleted {
-		csn |= flagDeleted
-	}
-	if t.lean != nil {
-		i, ok := t.findLean(fp)
-		if !ok {
-			if !t.room() {
-				t.complete, t.holes = false, true
-				return
-			}
-			i, _ = t.findLean(fp)
-			t.used++
-		}
-		t.lean[i] = lean{fp: fp.Lo, raw: e.Raw, csn: csn}
-		return
-	}
-	i, ok := t.find(fp)
+	pos, ok := t.find(fp)
 	if !ok {
-		if !t.room() {
+		if !t.grow() {
 			t.complete, t.holes = false, true
 			return
 		}
-		if t.lean != nil { // making room may have made the table lean
-			t.Put(fp, e)
-			return
-		}
-		i, _ = t.find(fp)
+		pos = t.used
 		t.used++
+		t.index.insert(fp.Lo, pos)
 	}
-	shape := e.Shape
-	if shape != 0 && !t.fitFields(len(e.Fields)) {
-		shape = 0
+	fits := t.fitFields(len(e.Fields)) // which may make the table lean
+	csn := e.CSN & wordMask
+	if e.Deleted {
+		csn |= flagDeleted
 	}
-	t.full[i] = full{hi: fp.Hi, lo: fp.Lo, hash: e.Hash, raw: e.Raw, csn: csn, firstSeen: e.FirstSeen, rev: uint32(e.Rev), shape: shape}
-	if shape != 0 {
-		row := t.fields[i*t.stride*3 : (i+1)*t.stride*3]
+	if e.CSN > wordMask {
+		csn |= flagUnknown
+	}
+	if _, ok := t.moved[uint32(pos)]; ok {
+		delete(t.moved, uint32(pos))
+		t.give(movedBytes)
+	}
+	if e.PayloadCSN != e.CSN {
+		csn |= t.move(pos, e.PayloadCSN)
+	}
+	if t.isLean {
+		*t.lean.at(pos) = lean{lo: fp.Lo, raw: e.Raw, csn: csn}
+		return
+	}
+	if e.Rev > 1<<32-1 || uint64(e.FirstSeen) > wordMask {
+		csn |= flagUnknown
+	}
+	first := uint64(e.FirstSeen) & wordMask
+	if number := t.shape(e.Shape); !fits || number == 0 && e.Shape != 0 {
+		csn |= flagPartial
+	} else if number != 0 {
+		first |= uint64(number) << wordBits
+		row := t.row(pos)
 		clear(row)
 		for n, f := range e.Fields {
 			row[3*n], row[3*n+1], row[3*n+2] = byte(f>>16), byte(f>>8), byte(f)
 		}
 	}
+	*t.full.at(pos) = full{lo: fp.Lo, hi: uint32(fp.Hi), hash: e.Hash, raw: e.Raw, csn: csn, first: first, rev: uint32(e.Rev)}
+}
+
+// move notes a payload that has a csn of its own, and returns the flag for it.
+func (t *Table) move(pos int, csn uint64) uint64 {
+	if !t.take(movedBytes) {
+		return flagUnknown
+	}
+	if t.moved == nil {
+		t.moved = map[uint32]uint64{}
+	}
+	t.moved[uint32(pos)] = csn
+	return flagMoved
+}
+
+// shape returns the number of a shape, or 0 if it has none.
+func (t *Table) shape(shape uint32) uint16 {
+	if shape == 0 {
+		return 0
+	}
+	const few = 8
+	if len(t.shapes) <= few {
+		if i := slices.Index(t.shapes, shape); i >= 0 {
+			return uint16(i + 1)
+		}
+	} else if number, ok := t.numbers[shape]; ok {
+		return number
+	}
+	if len(t.shapes) == shapesMax {
+		return 0
+	}
+	t.shapes = append(t.shapes, shape)
+	if len(t.shapes) > few {
+		if t.numbers == nil {
+			t.numbers = map[uint32]uint16{}
+			for i, s := range t.shapes {
+				t.numbers[s] = uint16(i + 1)
+			}
+		}
+		t.numbers[shape] = uint16(len(t.shapes))
+	}
+	return uint16(len(t.shapes))
 }
 
 // Forget makes the table say Unknown about a record.
 func (t *Table) Forget(fp Fingerprint) {
-	t.complete, t.holes = false, true
-	// A removed slot would break the probe sequence; a version that equals nothing does not. Full entries cannot say "unknown", so
-	// the slot is handed to a fingerprint that no record has.
-	if t.lean != nil {
-		if i, ok := t.findLean(fp); ok {
-			t.lean[i].fp = ^t.lean[i].fp
-			t.lean[i].csn |= flagDeleted
-		}
-		return
-	}
-	if i, ok := t.find(fp); ok {
-		t.full[i].hi, t.full[i].csn = ^t.full[i].hi, t.full[i].csn|flagDeleted
+	pos, ok := t.find(fp)
+	switch {
+	case !ok:
+		t.complete, t.holes = false, true
+	case t.isLean:
+		t.lean.at(pos).csn |= flagUnknown
+	default:
+		t.full.at(pos).csn |= flagUnknown
 	}
 }
 
-func (t *Table) find(fp Fingerprint) (int, bool) {
-	if len(t.full) == 0 {
+// find returns the position of a record.
+func (t *Table) find(fp Fingerprint) (pos int, ok bool) {
+	slots := t.index.slots
+	if len(slots) == 0 {
 		return 0, false
 	}
-	mask := len(t.full) - 1
-	for i := int(fp.Lo) & mask; ; i = (i + 1) & mask {
-		s := &t.full[i]
-		if s.csn == 0 {
-			return i, false
+	mask, low := len(slots)-1, t.index.low
+	for i, tag := t.index.home(fp.Lo); ; i = (i + 1) & mask {
+		s := slots[i&mask]
+		if s == 0 {
+			return 0, false
 		}
-		if s.lo == fp.Lo && s.hi == fp.Hi {
-			return i, true
-		}
-	}
-}
-
-func (t *Table) findLean(fp Fingerprint) (int, bool) {
-	if len(t.lean) == 0 {
-		return 0, false
-	}
-	mask := len(t.lean) - 1
-	for i := int(fp.Lo) & mask; ; i = (i + 1) & mask {
-		s := &t.lean[i]
-		if s.csn == 0 {
-			return i, false
-		}
-		if s.fp == fp.Lo {
-			return i, true
-		}
-	}
-}
-
-// room makes sure that one more record fits at a load of at most 4/5.
-func (t *Table) room() bool {
-	slots := max(len(t.full), len(t.lean))
-	if slots > 0 && (t.used+1)*5 <= slots*4 {
-		return true
-	}
-	if t.frozen {
-		return t.used+1 < slots*9/10
-	}
-	next := max(slotsMin, slots*2)
-	if t.lean == nil {
-		if t.budget.take(int64(next-slots) * int64(fullBytes+3*t.stride)) {
-			t.bytes += int64(next-slots) * int64(fullBytes+3*t.stride)
-			t.growFull(next)
-			return true
-		}
-		t.MakeLean()
-		if slots > 0 && (t.used+1)*5 <= slots*4 {
-			return true
-		}
-	}
-	if t.budget.take(int64(next-slots) * leanBytes) {
-		t.bytes += int64(next-slots) * leanBytes
-		t.growLean(next)
-		return true
-	}
-	t.frozen = true
-	return false
-}
-
-func (t *Table) growFull(slots int) {
-	old, oldFields := t.full, t.fields
-	t.full = make([]full, slots)
-	t.fields = make([]byte, slots*t.stride*3)
-	for i := range old {
-		if old[i].csn == 0 {
+		if s&^low != tag {
 			continue
 		}
-		j, _ := t.find(Fingerprint{old[i].hi, old[i].lo})
-		t.full[j] = old[i]
-		copy(t.fields[j*t.stride*3:(j+1)*t.stride*3], oldFields[i*t.stride*3:])
-	}
-}
-
-func (t *Table) growLean(slots int) {
-	old := t.lean
-	t.lean = make([]lean, slots)
-	for i := range old {
-		if old[i].csn == 0 {
-			continue
+		pos = int(s&low) - 1
+		if t.isLean {
+			if t.lean.at(pos).lo == fp.Lo {
+				return pos, true
+			}
+		} else if e := t.full.at(pos); e.lo == fp.Lo && e.hi == uint32(fp.Hi) {
+			return pos, true
 		}
-		j, _ := t.findLean(Fingerprint{Lo: old[i].fp})
-		t.lean[j] = old[i]
 	}
 }
 
-// fitFields makes sure that a slot has room for n fields.
+// grow makes sure that one more record fits.
+func (t *Table) grow() bool {
+	slots, room := len(t.index.slots), t.room
+	if slots*4 < (t.used+1)*5 {
+		if slots = max(slotsMin, slots*2); slots > slotsMax {
+			return false
+		}
+	}
+	if room == t.used {
+		room = nextRoom(room)
+	}
+	if t.resize(slots, room) {
+		return true
+	}
+	if t.isLean {
+		return false
+	}
+	t.MakeLean()
+	return t.resize(slots, room)
+}
+
+// resize makes the table that large, if the budget allows it.
+func (t *Table) resize(slots, room int) bool {
+	more := int64(slots-len(t.index.slots))*slotBytes + int64(room-t.room)*int64(t.entryBytes())
+	if more == 0 {
+		return true
+	}
+	if !t.take(more) {
+		return false
+	}
+	if t.isLean {
+		t.lean = t.lean.resize(room, 1)
+	} else {
+		t.full = t.full.resize(room, 1)
+		t.fields = t.fields.resize(room, t.stride*fieldBytes)
+	}
+	t.room = room
+	if slots != len(t.index.slots) {
+		t.index = newIndex(slots)
+		for pos := range t.used {
+			if t.isLean {
+				t.index.insert(t.lean.at(pos).lo, pos)
+			} else {
+				t.index.insert(t.full.at(pos).lo, pos)
+			}
+		}
+	}
+	return true
+}
+
+func (t *Table) entryBytes() int {
+	if t.isLean {
+		return leanBytes
+	}
+	return fullBytes + t.stride*fieldBytes
+}
+
+func (t *Table) take(n int64) bool {
+	if !t.budget.take(n) {
+		return false
+	}
+	t.bytes += n
+	return true
+}
+
+func (t *Table) give(n int64) {
+	t.budget.give(n)
+	t.bytes -= n
+}
+
+// fitFields reports whether an entry has room for n fields. It makes room for them unless few records have so many. If the budget
+// does not allow it the table becomes lean: names of changed fields must not depend on how much memory there is, and R has them.
 func (t *Table) fitFields(n int) bool {
 	if n <= t.stride {
 		return true
 	}
-	if n > fieldsMax {
+	if n > fieldsMax || t.isLean {
 		return false
 	}
-	stride := min(fieldsMax, max(4, 1<<bits.Len(uint(n-1))))
-	more := int64(len(t.full)) * int64(3*(stride-t.stride))
-	if !t.budget.take(more) {
+	if t.wide++; t.wide*wideShare < t.used {
 		return false
 	}
-	t.bytes += more
-	fields := make([]byte, len(t.full)*stride*3)
-	for i := range t.full {
-		copy(fields[i*stride*3:], t.fields[i*t.stride*3:(i+1)*t.stride*3])
+	stride := (n + 3) &^ 3
+	if !t.take(int64(t.room) * int64(stride-t.stride) * fieldBytes) {
+		t.MakeLean()
+		return false
 	}
-	t.fields, t.stride = fields, stride
+	old, width := t.fields, t.stride*fieldBytes
+	t.fields = chunks[byte](nil).resize(t.room, stride*fieldBytes)
+	for c, from := range old {
+		for i := range len(from) / max(1, width) {
+			copy(t.fields[c][i*stride*fieldBytes:], from[i*width:(i+1)*width])
+		}
+		old[c] = nil
+	}
+	t.stride, t.wide = stride, 0
 	return true
 }
 
 // MakeLean turns a full table into a lean one, and gives the difference back to the budget.
 func (t *Table) MakeLean() {
-	if t.lean != nil {
+	if t.isLean {
 		return
 	}
-	old := t.full
-	t.full, t.fields, t.stride = nil, nil, 0
-	slots := len(old)
-	t.lean = make([]lean, slots)
-	for i := range old {
-		if old[i].csn == 0 {
-			continue
+	before := t.entryBytes()
+	t.fields, t.shapes, t.numbers, t.stride = nil, nil, nil, 0
+	t.lean = make(chunks[lean], 0, len(t.full))
+	for c, from := range t.full {
+		to := make([]lean, len(from))
+		for i := range from {
+			to[i] = lean{lo: from[i].lo, raw: from[i].raw, csn: from[i].csn}
 		}
-		if j, ok := t.findLean(Fingerprint{Lo: old[i].lo}); !ok {
-			t.lean[j] = lean{fp: old[i].lo, raw: old[i].raw, csn: old[i].csn}
-		} else {
-			// Two records whose fingerprints share their low half: neither may be answered from here.
-			t.lean[j].raw, t.lean[j].csn = 0, t.lean[j].csn|flagDeleted
-		}
+		t.lean = append(t.lean, to)
+		t.full[c] = nil // piece by piece, so that there are never two tables
 	}
-	now := int64(slots) * leanBytes
-	t.budget.give(t.bytes - now)
-	t.bytes = now
+	t.full, t.isLean = nil, true
+	t.give(int64(t.room) * int64(before-leanBytes))
 }
 
 // Drop gives the memory back. The table must not be used afterwards.
