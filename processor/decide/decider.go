@@ -169,6 +169,7 @@ type Decider struct {
 	last      *tip
 	detectors map[string]*detect.Detector
 	group     *Group
+	expect    int       // records of the last group: the next one will be about as large
 	inFlight  int       // groups taken and not yet applied
 	floor     uint64    // of the state
 	applied   uint64    // csn up to which hot entries follow the log without a hole
@@ -292,6 +293,7 @@ func (d *Decider) Take() *Group {
 	}
 	g := d.group
 	d.group = nil
+	d.expect = len(g.Records)
 	g.RawNext = d.rawNext
 	m := &g.Records[len(g.Records)-1].Meta
 	m.Commit, m.N, m.RawNext = true, uint64(len(g.Records)), d.rawNext
@@ -380,7 +382,7 @@ func (d *Decider) ts() int64 {
 // open returns the group being built.
 func (d *Decider) open() *Group {
 	if d.group == nil {
-		d.group = &Group{}
+		d.group = newGroup(d.expect)
 	}
 	return d.group
 }

@@ -17,7 +17,21 @@ type Group struct {
 
 	// overlay entries that this group made, in order
 	versions []*version
-	arena    []byte
+
+	// Memory of which the group gives pieces away; what is full is left to those who have pieces of it.
+	arena  []byte
+	fields []uint32
+	slab   []version
+}
+
+// newGroup returns a group that has room for about that many records: they are large, and copying them as the group grows would cost
+// more than deciding most of them.
+func newGroup(expect int) *Group {
+	expect += expect / 8
+	return &Group{
+		Records: make([]store.Record, 0, expect), Extra: make([]Extra, 0, expect), versions: make([]*version, 0, expect),
+		slab: make([]version, 0, expect),
+	}
 }
 
 // Extra is what the envelope of a change says beyond its store.Record.

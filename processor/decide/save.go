@@ -40,14 +40,22 @@ func (d *Decider) record(t *tip, w *window, ev *Event, r *event.Raw) error {
 	return d.save(t, w, ev, r, fp, r.Value, raw, prev)
 }
 
+// skipped reports whether the merging strategy keeps the stored record: it has changed since the run looked.
+func (d *Decider) skipped(t *tip, w *window, r *event.Raw, prev *previous) bool {
+	if !r.HasCAS || !prev.exists || prev.CSN <= r.CAS {
+		return false
+	}
+	d.counters.Skipped++
+	if w != nil {
+		w.skipped++
+	}
+	t.mark(prev) // the source has it, whichever version won
+	return true
+}
+
 // save compares a whole record with its previous version. Step one compares the bytes; step two, only if they differ, what they mean.
 func (d *Decider) save(t *tip, w *window, ev *Event, r *event.Raw, fp hot.Fingerprint, payload []byte, raw uint64, prev previous) error {
-	if r.HasCAS && prev.exists && prev.CSN > r.CAS {
-		d.counters.Skipped++
-		if w != nil {
-			w.skipped++
-		}
-		t.mark(&prev) // the source has it, whichever version won
+	if d.skipped(t, w, r, &prev) {
 		return nil
 	}
 	if prev.live && prev.Raw == raw && !t.sweepsAny(&prev, d) {
@@ -131,12 +139,7 @@ func (d *Decider) update(t *tip, w *window, ev *Event, r *event.Raw, fp hot.Fing
 		d.notFound(w)
 		return nil
 	}
-	if r.HasCAS && prev.CSN > r.CAS {
-		d.counters.Skipped++
-		if w != nil {
-			w.skipped++
-		}
-		t.mark(&prev)
+	if d.skipped(t, w, r, &prev) {
 		return nil
 	}
 	var remove []string
@@ -172,12 +175,7 @@ func (d *Decider) delete(t *tip, w *window, ev *Event, r *event.Raw, fp hot.Fing
 		d.notFound(w)
 		return nil
 	}
-	if r.HasCAS && prev.CSN > r.CAS {
-		d.counters.Skipped++
-		if w != nil {
-			w.skipped++
-		}
-		t.mark(&prev)
+	if d.skipped(t, w, r, &prev) {
 		return nil
 	}
 	return d.emitDelete(t, ev.Offset, r.Run, r.ID, fp, prev, r.Schema)
@@ -318,7 +316,7 @@ func (d *Decider) fields(t *tip, rec *store.Record, res *detect.Result) {
 		rec.Names = t.names[res.Shape]
 	}
 	rec.Shape = res.Shape
-	rec.Fields = append(make([]uint32, 0, len(res.Fields)), res.Fields...)
+	rec.Fields = d.open().keepFields(res.Fields)
 }
 
 // FieldsMax bounds the members whose hashes are kept; records with more are compared, but their changed members are not named.
@@ -327,7 +325,8 @@ const FieldsMax = 1024
 // fly puts a change into the overlay. csn is that of the record after it.
 func (d *Decider) fly(t *tip, fp hot.Fingerprint, rec *store.Record, csn uint64) {
 	g := d.open()
-	v := &version{
+	v := g.newVersion()
+	*v = version{
 		tip: t, generation: t.generation, fp: fp, id: string(rec.ID), op: rec.Op, payload: rec.Payload, names: t.names[rec.Shape],
 		entry: hot.Entry{
 			CSN: csn, PayloadCSN: rec.Meta.CSN, FirstSeen: rec.Meta.FirstSeen, Rev: rec.Meta.Rev, Hash: rec.Meta.Hash, Raw: rec.Raw,
