@@ -101,3 +101,28 @@ func (g *Group) keep(b []byte) []byte {
 	g.arena = append(g.arena, b...)
 	return g.arena[n:len(g.arena):len(g.arena)]
 }
+
+const (
+	fieldsFirst = 64
+	fieldsMost  = 8 << 10
+	slabMin     = 16
+)
+
+// keepFields copies field hashes into memory of the group.
+func (g *Group) keepFields(f []uint32) []uint32 {
+	if cap(g.fields)-len(g.fields) < len(f) {
+		g.fields = make([]uint32, 0, max(min(2*cap(g.fields), fieldsMost), fieldsFirst, len(f)))
+	}
+	n := len(g.fields)
+	g.fields = append(g.fields, f...)
+	return g.fields[n:len(g.fields):len(g.fields)]
+}
+
+// newVersion returns a zero version in memory of the group.
+func (g *Group) newVersion() *version {
+	if len(g.slab) == cap(g.slab) {
+		g.slab = make([]version, 0, slabMin)
+	}
+	g.slab = g.slab[:len(g.slab)+1]
+	return &g.slab[len(g.slab)-1]
+}
