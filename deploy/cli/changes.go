@@ -6,15 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemark-dev/tidemark/deploy/kafka"
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/schemas/cursor"
 	"github.com/tidemark-dev/tidemark/schemas/errcode"
 	"github.com/tidemark-dev/tidemark/schemas/event"
-	"github.com/tidemark-dev/tidemark/schemas/rulev"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
 	"github.com/tidemark-dev/tidemark/schemas/topic"
 )
@@ -26,7 +28,7 @@ type connection struct {
 	options    []kgo.Opt
 	partitions int32
 	lineage    string
-	changes    *changesReader
+	log        *slog.Logger
 }
 
 // connect finds the cluster and the topics.
@@ -51,219 +53,195 @@ func (a *app) connect(ctx context.Context, k *kafkaFlags) (*connection, error) {
 	if n == 0 {
 		return nil, errcode.New(errcode.TopicDrift, "There are no topics with prefix %q: tidemark up makes them.", k.prefix)
 	}
-	c := &connection{config: cfg, names: names}
-	return c, c.open(ctx, a.log, kafka.Lineage(admin.Cluster(), k.prefix), n)
+	return newConnection(cfg, names, n, kafka.Lineage(admin.Cluster(), k.prefix), a.log)
 }
 
-// open makes the reader of a cluster that is known.
-func (c *connection) open(_ context.Context, log *slog.Logger, lineage string, partitions int32) error {
-	opts, err := c.config.Connection()
+func newConnection(cfg kafka.Config, names topic.Names, partitions int32, lineage string, log *slog.Logger) (*connection, error) {
+	opts, err := cfg.Connection()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.options, c.lineage, c.partitions = opts, lineage, partitions
-	c.changes = &changesReader{conn: c, log: log}
-	return nil
+	return &connection{cfg, names, opts, partitions, lineage, log}, nil
 }
-
-func (c *connection) close() {}
 
 // partition is where a stream lives.
 func (c *connection) partition(id stream.ID) int32 { return stream.Partition(id.Key(), c.partitions) }
 
-func (c *connection) producer(ctx context.Context, log *slog.Logger) (*ingest.Producer, error) {
-	return ingest.NewProducer(ctx, ingest.Config{Seeds: c.config.Seeds, Client: c.options, Names: c.names, Logger: log})
+func (c *connection) producer(ctx context.Context) (*ingest.Producer, error) {
+	return ingest.NewProducer(ctx, ingest.Config{Seeds: c.config.Seeds, Client: c.options, Names: c.names, Logger: c.log})
 }
 
-// change is one valid record of the changes topic: of a record, or a control record.
-type change struct {
-	Op        event.Op
-	Meta      event.Meta
-	Partition int32
-	Offset    int64
-	Stream    string // key; "" for records about a partition
-	ID        string // of the record; "" for control records
-	Value     []byte
+// startWait bounds the first contact of a follower; the cluster has answered by then.
+const startWait = 10 * time.Second
+
+func (c *connection) follow() follow.Config {
+	return follow.Config{Seeds: c.config.Seeds, Client: c.options, Names: c.names, StartWait: startWait, Logger: c.log}
 }
 
-// changesReader reads the changes topic under rule V.
-type changesReader struct {
-	conn *connection
-	log  *slog.Logger
-}
-
-// read hands the valid records of a partition from an offset on to fn, in order. It ends with ctx, with the first error of fn, or, if
-// untilEnd is set, at what was the end when it began. errStopReading ends it without an error.
-func (r *changesReader) read(ctx context.Context, partition int32, from int64, untilEnd bool, fn func(*change) error) error {
-	topicName := r.conn.names.Changes
-	start, end, err := r.bounds(ctx, partition)
-	if err != nil {
-		return err
-	}
-	if untilEnd && start == end {
-		return nil
-	}
-	opts := append([]kgo.Opt{
-		kgo.SeedBrokers(r.conn.config.Seeds...), kgo.ClientID("tidemark-cli"), kgo.DisableClientMetrics(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topicName: {partition: kgo.NewOffset().At(start)}}),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(fetchWait), kgo.KeepControlRecords(),
-	}, r.conn.options...)
-	cl, err := kgo.NewClient(opts...)
-	if err != nil {
-		return fmt.Errorf("making a kafka client: %w", err)
-	}
-	defer cl.Close()
-	rule := rulev.NewReader[*change](rulev.Start())
-	if start > 0 {
-		rule = rulev.NewReaderFromHistory[*change](nil)
-	}
-	for {
-		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("reading the changes topic: %w", err)
-		}
-		next := int64(-1)
-		for it := fetches.RecordIter(); !it.Done(); {
-			rec := it.Next()
-			next = rec.Offset + 1
-			if rec.Attrs.IsControl() {
-				continue
-			}
-			c, err := decodeChange(rec)
-			if err != nil {
-				return err
-			}
-			verdict, group, err := rule.Read(c.Op, &c.Meta, c)
-			if err != nil {
-				return fmt.Errorf("reading the changes topic: %w", err)
-			}
-			if verdict != rulev.Committed {
-				continue
-			}
-			for _, g := range group {
-				if g.Offset < from {
-					continue
-				}
-				if err := fn(g); errors.Is(err, errStopReading) {
-					return nil
-				} else if err != nil {
-					return err
-				}
-			}
-		}
-		if untilEnd && next >= end {
-			return nil
-		}
-	}
-}
-
-func decodeChange(rec *kgo.Record) (*change, error) {
-	headers := make([]event.Header, len(rec.Headers))
-	for i, h := range rec.Headers {
-		headers[i] = event.Header{Key: []byte(h.Key), Value: h.Value}
-	}
-	c := &change{Partition: rec.Partition, Offset: rec.Offset, Value: rec.Value}
-	var err error
-	if c.Op, err = event.ParseRecord(headers, &c.Meta); err != nil {
-		return nil, fmt.Errorf("reading offset %d of %s/%d: %w", rec.Offset, rec.Topic, rec.Partition, err)
-	}
-	if c.Meta.Record {
-		c.Stream, c.ID, err = stream.SplitRecordKey(string(rec.Key))
-	} else if _, perr := stream.ParseKey(string(rec.Key)); perr == nil {
-		c.Stream = string(rec.Key)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading offset %d of %s/%d: %w", rec.Offset, rec.Topic, rec.Partition, err)
-	}
-	return c, nil
-}
-
-var errStopReading = errors.New("stop reading")
-
-// fetchWait is how long the broker may hold a fetch that finds nothing.
-const fetchWait = 100_000_000
-
-func (r *changesReader) bounds(ctx context.Context, partition int32) (start, end int64, err error) {
-	admin, err := kafka.Dial(ctx, r.conn.config, r.log)
+// bounds returns the first offset of a partition of the changes and the one behind the last.
+func (c *connection) bounds(ctx context.Context, partition int32) (start, end int64, err error) {
+	admin, err := kafka.Dial(ctx, c.config, c.log)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer admin.Close()
-	return admin.Bounds(ctx, r.conn.names.Changes, partition)
+	return admin.Bounds(ctx, c.names.Changes, partition)
 }
 
-// end is where the changes of a stream's partition end now.
-func (r *changesReader) end(ctx context.Context, id stream.ID) (int64, error) {
-	_, end, err := r.bounds(ctx, r.conn.partition(id))
-	return end, err
+// change is one valid record of the changes topic: of a record, or a control record.
+type change struct {
+	follow.Record
+	Partition int32
+	Stream    string // key; "" for records about a partition
+	ID        string // of the record; "" for control records
 }
 
-// runEnd is what became of a run.
-type runEnd struct {
-	*event.Control        // RUN_COMPLETED or RUN_FAILED
-	Deleted        uint64 // by deletion detection, once it is done
+func newChange(partition int32, r *follow.Record) (*change, error) {
+	c := &change{Record: *r, Partition: partition}
+	var err error
+	if r.Meta.Record {
+		c.Stream, c.ID, err = stream.SplitRecordKey(string(r.Key))
+	} else if r.Meta.SID != 0 {
+		c.Stream = string(r.Key)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading offset %d of partition %d: %w", r.Offset, partition, err)
+	}
+	return c, nil
 }
 
-// awaitRun waits until everything of a run is done: for its end, and for its deletions unless they are held. onChange, if not nil,
-// is called for each change of a record of the stream since from.
-func (r *changesReader) awaitRun(ctx context.Context, id stream.ID, from int64, sequence uint64, onChange func(*change)) (*runEnd, error) {
-	key := id.Key()
-	var end *runEnd
-	err := r.read(ctx, r.conn.partition(id), from, false, func(c *change) error {
-		if c.Stream != key {
-			return nil
-		}
-		if c.Op.IsChange() {
-			if onChange != nil {
-				onChange(c)
-			}
-			return nil
-		}
-		if c.Meta.Run != sequence {
-			return nil
-		}
-		switch c.Op {
-		case event.OpRunCompleted, event.OpRunFailed:
-			control, err := event.ParseControl(c.Value)
+// errEnough ends read without an error.
+var errEnough = errors.New("enough")
+
+// read hands valid records from positions on to fn, those of a partition in order, until fn returns errEnough or ctx ends, whose cause
+// is returned.
+func (c *connection) read(ctx context.Context, from []follow.Position, fn func(*change) error) error {
+	cfg := c.follow()
+	cfg.Positions = from
+	f, err := follow.New(cfg)
+	if err != nil {
+		return err
+	}
+	return c.run(ctx, f, fn)
+}
+
+func (c *connection) run(ctx context.Context, f *follow.Follower, fn func(*change) error) error {
+	enough := false
+	err := f.Run(ctx, func(g follow.Group) error {
+		for i := range g.Records {
+			ch, err := newChange(g.Partition, &g.Records[i])
 			if err != nil {
 				return err
 			}
-			end = &runEnd{Control: control}
-			if control.Outcome == event.OutcomeSweeping {
-				return nil
-			}
-		case event.OpSwept:
-			control, err := event.ParseControl(c.Value)
-			if err != nil {
+			if err := fn(ch); errors.Is(err, errEnough) {
+				enough = true
+				return follow.ErrStop
+			} else if err != nil {
 				return err
 			}
-			end.Deleted = control.Records
-		default:
-			return nil
 		}
-		return errStopReading
+		return nil
 	})
-	return end, err
+	if err == nil && !enough {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
-// awaitReleased waits for the decision on a held run, from an offset on.
-func (r *changesReader) awaitReleased(ctx context.Context, id stream.ID, from int64, run uint64) (*event.Control, error) {
-	key := id.Key()
-	var released *event.Control
-	err := r.read(ctx, r.conn.partition(id), from, false, func(c *change) error {
-		if c.Stream != key || c.Meta.Run != run || c.Op != event.OpReleased {
-			return nil
-		}
+const (
+	endPoll = 10 * time.Millisecond
+	// endIdle is how long a reader that is not at the end may stand still.
+	endIdle = 15 * time.Second
+)
+
+var errAtEnd = errors.New("everything is read")
+
+// readToEnd is read up to what is the end when it begins.
+func (c *connection) readToEnd(ctx context.Context, from []follow.Position, fn func(*change) error) error {
+	ends := map[int32]int64{}
+	for _, p := range from {
 		var err error
-		if released, err = event.ParseControl(c.Value); err != nil {
+		if _, ends[p.Partition], err = c.bounds(ctx, p.Partition); err != nil {
 			return err
 		}
-		return errStopReading
+	}
+	cfg := c.follow()
+	cfg.Positions = from
+	f, err := follow.New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		watchEnd(ctx, f, ends, cancel)
+	}()
+	err = c.run(ctx, f, fn)
+	cancel(nil)
+	<-watched
+	if errors.Is(err, errAtEnd) {
+		return nil
+	}
+	return err
+}
+
+// watchEnd cancels with errAtEnd when the follower has passed all ends. The end may lie behind leftovers of a writer, of which no
+// group tells: so it is the positions that are watched.
+func watchEnd(ctx context.Context, f *follow.Follower, ends map[int32]int64, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(endPoll)
+	defer tick.Stop()
+	var last []follow.Position
+	moved := time.Now()
+	for {
+		positions := f.Positions()
+		behind := slices.IndexFunc(positions, func(p follow.Position) bool { return p.Offset < ends[p.Partition] })
+		switch {
+		case behind < 0:
+			cancel(errAtEnd)
+			return
+		case !slices.Equal(positions, last):
+			last, moved = positions, time.Now()
+		case time.Since(moved) > endIdle:
+			p := positions[behind]
+			cancel(fmt.Errorf("reading partition %d of the changes stands still at offset %d, the end is %d", p.Partition, p.Offset, ends[p.Partition]))
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// awaitDecision waits until the decision on a held run is taken and, if it lets deletions happen, until they are done. from is before
+// the decision was written.
+func (c *connection) awaitDecision(ctx context.Context, id stream.ID, from follow.Position, run uint64) (*decision, error) {
+	key := id.Key()
+	var d *decision
+	err := c.read(ctx, []follow.Position{from}, func(c *change) error {
+		if c.Stream != key || c.Meta.Run != run || c.Op != event.OpReleased && c.Op != event.OpSwept {
+			return nil
+		}
+		control, err := event.ParseControl(c.Value)
+		if err != nil {
+			return err
+		}
+		if c.Op == event.OpSwept && d != nil {
+			d.Deleted = control.Records
+			return errEnough
+		}
+		if c.Op == event.OpReleased {
+			d = &decision{Run: run, Decision: control.Decision, By: control.By, ToDelete: control.ToDelete}
+			if control.Decision == event.DecisionDiscard || control.ToDelete == 0 {
+				return errEnough
+			}
+		}
+		return nil
 	})
-	return released, err
+	return d, err
 }
 
 // changeLine is a change as tail prints it, for programs.

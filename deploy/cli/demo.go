@@ -10,6 +10,7 @@ import (
 	"github.com/tidemark-dev/tidemark/deploy/demo"
 	"github.com/tidemark-dev/tidemark/deploy/stack"
 	"github.com/tidemark-dev/tidemark/ingest/bulk"
+	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/schemas/event"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
@@ -31,15 +32,9 @@ const demoLinesMax = 8
 // demo loads the bundled snapshots one after the other, as load does, and shows the changes as they arrive. A checkpoint behind each
 // run says how far it got: a snapshot is loaded again only if the process ended between the two, and then nothing in it changes.
 func (a *app) demo(ctx context.Context, s *stack.Stack, id stream.ID) error {
-	st, err := s.Stream(id)
+	done, err := readDemoState(s, id)
 	if err != nil {
 		return err
-	}
-	var done demoState
-	if st != nil && st.Checkpoint != nil {
-		if err := json.Unmarshal(st.Checkpoint, &done); err != nil {
-			return fmt.Errorf("reading the demo's checkpoint: %w", err)
-		}
 	}
 	var left []demo.Snapshot
 	for _, snap := range demo.Snapshots() {
@@ -51,20 +46,19 @@ func (a *app) demo(ctx context.Context, s *stack.Stack, id stream.ID) error {
 		return err
 	}
 	at := s.Endpoints()
-	conn := &connection{config: at.Kafka, names: at.Topics}
-	if err := conn.open(ctx, a.log, at.Lineage, at.Partitions); err != nil {
+	conn, err := newConnection(at.Kafka, at.Topics, at.Partitions, at.Lineage, a.log)
+	if err != nil {
 		return err
 	}
-	defer conn.close()
-	p, err := conn.producer(ctx, a.log)
+	p, err := conn.producer(ctx)
 	if err != nil {
 		return err
 	}
 	ld := &loader{
-		producer: p, changes: conn.changes, stream: id, options: bulk.Options{IDField: "title"}, sync: "demo", wait: time.Minute,
+		conn: conn, producer: p, stream: id, options: bulk.Options{IDField: "title"}, sync: "demo", wait: time.Minute,
 	}
-	err = a.loadDemo(ctx, ld, left)
-	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failWait)
+	err = a.loadDemo(ctx, s, ld, left)
+	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
 	defer cancel()
 	return errors.Join(err, p.Close(closeCtx))
 }
@@ -86,51 +80,108 @@ func (a *app) sayDemo(done demoState, left int) error {
 	return err
 }
 
-func (a *app) loadDemo(ctx context.Context, ld *loader, snapshots []demo.Snapshot) error {
+func (a *app) loadDemo(ctx context.Context, s *stack.Stack, ld *loader, snapshots []demo.Snapshot) error {
 	for _, snap := range snapshots {
 		if !a.json {
 			fmt.Fprintf(a.out, "\n%s\n", snap.Name)
 		}
-		lines := demoLines{app: a, seen: map[event.Op]int{}}
-		ld.onChange = lines.show
 		r, err := ld.load(ctx, snap.Name, snap.Open, a.newProgress(snap.Name))
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(lines.err, lines.end(r)); err != nil {
+		lines := demoLines{app: a, result: r, stream: ld.stream.Key(), seen: map[event.Op]int{}}
+		if err := ld.conn.read(ctx, []follow.Position{r.from}, lines.show); err != nil {
+			return err
+		}
+		if err := lines.end(); err != nil {
 			return err
 		}
 		if err := ld.producer.Stream(ld.stream).Checkpoint(ctx, demoState{Snapshot: snap.Name}); err != nil {
 			return err
 		}
+		if err := awaitDemoState(ctx, s, ld.stream, snap.Name); err != nil {
+			return err
+		}
 	}
-	return nil
+	if a.json {
+		return a.printJSON(upEvent{Event: "demo", Detail: "demo: done"})
+	}
+	_, err := fmt.Fprintln(a.out, "\ndemo: done, and everything goes on running: try the lines above")
+	return err
+}
+
+// readDemoState reads the demo's checkpoint.
+func readDemoState(s *stack.Stack, id stream.ID) (done demoState, err error) {
+	st, err := s.Stream(id)
+	if err != nil || st == nil || st.Checkpoint == nil {
+		return done, err
+	}
+	if err := json.Unmarshal(st.Checkpoint, &done); err != nil {
+		return done, fmt.Errorf("reading the demo's checkpoint: %w", err)
+	}
+	return done, nil
+}
+
+const (
+	checkpointPoll = 5 * time.Millisecond
+	checkpointWait = time.Minute
+)
+
+// awaitDemoState waits until the checkpoint is in the state: from then on a start of any kind finds it.
+func awaitDemoState(ctx context.Context, s *stack.Stack, id stream.ID, snapshot string) error {
+	ctx, cancel := context.WithTimeout(ctx, checkpointWait)
+	defer cancel()
+	tick := time.NewTicker(checkpointPoll)
+	defer tick.Stop()
+	for {
+		if done, err := readDemoState(s, id); err != nil || done.Snapshot == snapshot {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the demo's checkpoint: %w", context.Cause(ctx))
+		}
+	}
 }
 
 // demoLines shows the first changes of each action of a snapshot, and how many there were.
 type demoLines struct {
-	app  *app
-	seen map[event.Op]int
-	err  error
+	app    *app
+	result *loadResult
+	stream string
+	seen   map[event.Op]int
 }
 
-func (d *demoLines) show(c *change) {
-	d.seen[c.Op]++
-	if d.err != nil || !d.app.json && d.seen[c.Op] > demoLinesMax {
-		return
-	}
-	line, err := c.line("")
-	if err == nil {
-		if d.app.json {
-			err = d.app.printJSON(upEvent{Event: "change", Change: line})
-		} else {
-			err = d.app.printChange(line, nil)
+// show takes the next record of the partition; errEnough after the last of the run.
+func (d *demoLines) show(c *change) error {
+	if c.Stream == d.stream && c.Op.IsChange() {
+		if err := d.showChange(c); err != nil {
+			return err
 		}
 	}
-	d.err = err
+	if c.Meta.CSN >= d.result.lastCSN {
+		return errEnough
+	}
+	return nil
 }
 
-func (d *demoLines) end(r *loadResult) error {
+func (d *demoLines) showChange(c *change) error {
+	if d.seen[c.Op]++; d.seen[c.Op] > demoLinesMax && !d.app.json {
+		return nil
+	}
+	line, err := c.line("")
+	if err != nil {
+		return err
+	}
+	if d.app.json {
+		return d.app.printJSON(upEvent{Event: "change", Change: line})
+	}
+	return d.app.printChange(line, nil)
+}
+
+func (d *demoLines) end() error {
+	r := d.result
 	if d.app.json {
 		return d.app.printJSON(upEvent{Event: "loaded", Loaded: r})
 	}

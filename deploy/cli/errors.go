@@ -45,9 +45,7 @@ func explain(err error) *commandError {
 	switch {
 	case errors.As(err, &ready):
 		*e = *ready
-		if e.message != err.Error() { // somebody said more
-			e.message = err.Error()
-		}
+		e.message = err.Error() // somebody may have said more
 	case errors.As(err, &coded):
 		e.code, e.hint = string(coded.Code), coded.Hint()
 		e.message = strings.Replace(e.message, e.code+": ", "", 1)

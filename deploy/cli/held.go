@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-dev/tidemark/ingest"
+	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/schemas/errcode"
 	"github.com/tidemark-dev/tidemark/schemas/event"
 )
@@ -87,7 +88,7 @@ func (a *app) heldDecideCommand(use, short string, verdict ingest.Verdict) *cobr
 	cmd := &cobra.Command{
 		Use:   use + " RUN",
 		Short: short,
-		Long:  short + ", and wait until the processor has taken the decision.",
+		Long:  short + ", and wait until the processor has taken the decision and done what follows from it.",
 		Example: fmt.Sprintf("  tidemark held list\n  tidemark held %s --connection acme --model Brand 1795212422000000 --yes",
 			use),
 		Args: arguments(1, 1, "one RUN, from held list"),
@@ -107,7 +108,8 @@ type decision struct {
 	Run      uint64 `json:"run"`
 	Decision string `json:"decision"`
 	By       string `json:"by"`
-	ToDelete uint64 `json:"to_delete"` // that happen now
+	ToDelete uint64 `json:"to_delete"` // still missing when it was decided
+	Deleted  uint64 `json:"deleted"`
 }
 
 func (a *app) decide(ctx context.Context, d *decideFlags, text string, verdict ingest.Verdict) (err error) {
@@ -133,18 +135,17 @@ func (a *app) decide(ctx context.Context, d *decideFlags, text string, verdict i
 	if err != nil {
 		return err
 	}
-	defer conn.close()
 	id := held[0].Stream
-	from, err := conn.changes.end(ctx, id)
+	from, err := follow.StreamEnd(ctx, conn.follow(), id)
 	if err != nil {
 		return err
 	}
-	p, err := conn.producer(ctx, a.log)
+	p, err := conn.producer(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failWait)
+		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
 		defer cancel()
 		err = errors.Join(err, p.Close(closeCtx))
 	}()
@@ -158,16 +159,16 @@ func (a *app) decide(ctx context.Context, d *decideFlags, text string, verdict i
 	if err := p.Stream(id).Decide(ctx, run, verdict, by); err != nil {
 		return err
 	}
-	wait, cancel := context.WithTimeoutCause(ctx, d.timeout, errRunTimeout)
+	wait, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	released, err := conn.changes.awaitReleased(wait, id, from, run)
+	done, err := conn.awaitDecision(wait, id, from, run)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errcode.New(errcode.RunTimeout, "The decision on run %d was written, but not carried out within %s.", run, d.timeout)
+	}
 	if err != nil {
-		if errors.Is(context.Cause(wait), errRunTimeout) {
-			return errcode.New(errcode.RunTimeout, "The decision on run %d was written, and waited for for %s.", run, d.timeout)
-		}
 		return err
 	}
-	return a.printDecision(&decision{run, released.Decision, released.By, released.ToDelete})
+	return a.printDecision(done)
 }
 
 func (a *app) printDecision(d *decision) error {
@@ -176,7 +177,7 @@ func (a *app) printDecision(d *decision) error {
 	}
 	text := fmt.Sprintf("run %d: discarded, nothing is deleted", d.Run)
 	if d.Decision == event.DecisionApprove {
-		text = fmt.Sprintf("run %d: approved, %s", d.Run, plural(d.ToDelete, "record is deleted", "records are deleted"))
+		text = fmt.Sprintf("run %d: approved, %s", d.Run, plural(d.Deleted, "record is deleted", "records are deleted"))
 	}
 	_, err := fmt.Fprintln(a.out, text)
 	return err
@@ -192,7 +193,7 @@ func (a *app) confirm(d *decideFlags, r *runInfo, verdict ingest.Verdict) error 
 		what = "deletes"
 	}
 	plan := fmt.Sprintf("This %s %s of %s (run %d: %s)", what, plural(r.ToDelete, "record", "records"), r.Stream.Key(), r.Run, printable(r.Detail, 160))
-	if !terminal(a.in) || !a.errTerminal {
+	if !a.inTerminal || !a.errTerminal {
 		return &commandError{exit: exitPerson, code: codeConfirm, message: plan, hint: "Add --yes to do it."}
 	}
 	fmt.Fprintf(a.err, "%s. Go on? [y/N] ", plan)

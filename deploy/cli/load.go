@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/ingest/bulk"
+	"github.com/tidemark-dev/tidemark/schemas/errcode"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
 
@@ -87,8 +88,11 @@ func (a *app) load(cmd *cobra.Command, l *loadFlags, files []string) (err error)
 		if err := out.add(r); err != nil {
 			return err
 		}
-		if r.Held > 0 {
+		switch {
+		case r.Held > 0:
 			return heldError(r, id, &l.kafka, files[i+1:])
+		case r.dead > 0:
+			return notLoaded(deadError(r), files[i+1:])
 		}
 	}
 	return nil
@@ -121,19 +125,16 @@ func (a *app) newLoader(ctx context.Context, k *kafkaFlags, id stream.ID) (*load
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := conn.producer(ctx, a.log)
+	p, err := conn.producer(ctx)
 	if err != nil {
-		conn.close()
 		return nil, nil, err
 	}
-	closeAll := func() error {
-		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), failWait)
+	closeProducer := func() error {
+		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
 		defer cancel()
-		err := p.Close(wait)
-		conn.close()
-		return err
+		return p.Close(wait)
 	}
-	return &loader{producer: p, changes: conn.changes, stream: id}, closeAll, nil
+	return &loader{conn: conn, producer: p, stream: id}, closeProducer, nil
 }
 
 // notLoaded adds to an error which files were not reached.
@@ -142,14 +143,23 @@ func notLoaded(err error, rest []string) error {
 		return err
 	}
 	e := explain(err)
-	e.message += fmt.Sprintf(" (not loaded: this file and %s)", plural(len(rest), "more", "more"))
+	e.message += fmt.Sprintf(" (not loaded: %s)", plural(len(rest), "file after it", "files after it"))
 	return e
+}
+
+// deadError says that some records of a file could not be applied.
+func deadError(r *loadResult) error {
+	return &commandError{
+		exit: exitFailure, code: string(errcode.HeldDeadLetters),
+		message: fmt.Sprintf("%s: %s could not be applied", r.File, plural(r.dead, "record", "records")),
+		hint:    "The dead-letter topic has them, each with its reason.",
+	}
 }
 
 // heldError says what to do about held deletions.
 func heldError(r *loadResult, id stream.ID, k *kafkaFlags, rest []string) error {
 	where := strings.TrimSpace(k.args() + " " + streamArgs(id))
-	e := &commandError{exit: exitPerson, code: r.reason}
+	e := &commandError{exit: exitPerson, code: string(r.reason)}
 	e.message = fmt.Sprintf("%s: %s held: %s", r.File, plural(r.Held, "deletion is", "deletions are"), r.detail)
 	if len(rest) > 0 {
 		e.message += fmt.Sprintf("; %s after it not loaded", plural(len(rest), "file is", "files are"))

@@ -2,13 +2,13 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/ingest/bulk"
+	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/schemas/errcode"
 	"github.com/tidemark-dev/tidemark/schemas/event"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
@@ -16,12 +16,11 @@ import (
 
 // loader turns inputs into full-refresh runs of one stream, one after the other. Not safe for concurrent use.
 type loader struct {
+	conn     *connection
 	producer *ingest.Producer
-	changes  *changesReader
 	stream   stream.ID
 	options  bulk.Options
 	complete ingest.CompleteOptions
-	onChange func(*change) // called for each change of the stream, if set
 	sync     string        // name of the sync function in the run
 	wait     time.Duration // for the processor, once everything is written
 }
@@ -37,8 +36,13 @@ type loadResult struct {
 	Duplicates []string `json:"duplicates"` // ids that occur more than once; the last one counts
 
 	run    uint64
-	reason string // why deletions are held
+	reason errcode.Code // why deletions are held
 	detail string
+	dead   uint64 // records that could not be applied
+
+	// Where the changes of the run are: behind from, up to lastCSN.
+	from    follow.Position
+	lastCSN uint64
 }
 
 // load loads one input: it is read once to find faults and the record that wins for each id, and once more to write. It returns when
@@ -50,7 +54,7 @@ func (l *loader) load(ctx context.Context, name string, open func() (io.ReadClos
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	// Where the changes topic ends now is before everything that the run will cause.
-	from, err := l.changes.end(ctx, l.stream)
+	from, err := follow.StreamEnd(ctx, l.conn.follow(), l.stream)
 	if err != nil {
 		return nil, err
 	}
@@ -59,20 +63,38 @@ func (l *loader) load(ctx context.Context, name string, open func() (io.ReadClos
 		return nil, err
 	}
 	if err := l.write(ctx, run, plan, open, p); err != nil {
-		// Without this the run would stay open and keep what it marked; with it nothing is deleted either. The caller's context may be
-		// what ended.
-		failCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failWait)
-		defer cancel()
-		return nil, fmt.Errorf("loading %s: %w", name, errors.Join(err, run.Fail(failCtx, err)))
+		return nil, fmt.Errorf("loading %s: %w", name, l.fail(ctx, run, err))
 	}
-	end, err := l.await(ctx, from, run.Sequence(), p)
+	p.wait("written, waiting for the processor")
+	wait, cancel := context.WithTimeout(ctx, l.wait)
+	defer cancel()
+	end, err := follow.WaitRun(wait, l.conn.follow(), l.stream, run.Sequence(), from)
 	if err != nil {
 		return nil, fmt.Errorf("loading %s: %w", name, err)
 	}
-	return l.result(name, plan, run.Sequence(), end)
+	return newLoadResult(name, plan, &end, from)
 }
 
-const failWait = 5 * time.Second
+const (
+	// failWait bounds ending a run after an error: what is on its way comes first.
+	failWait = 30 * time.Second
+	// closeWait bounds closing a producer whose runs have ended.
+	closeWait = 5 * time.Second
+)
+
+// fail ends a run that cannot be completed. Nothing is deleted in any case, but without it the run would count as running until the
+// next one begins. The context of the load may be what ended.
+func (l *loader) fail(ctx context.Context, run *ingest.Run, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), failWait)
+	defer cancel()
+	err := run.Fail(ctx, cause)
+	if err == nil {
+		return cause
+	}
+	e := explain(cause)
+	e.message += fmt.Sprintf("; run %d could not be ended and stays open until the next one begins (%v)", run.Sequence(), err)
+	return e
+}
 
 // write sends the winners and completes the run.
 func (l *loader) write(ctx context.Context, run *ingest.Run, plan *bulk.Plan, open func() (io.ReadCloser, error), p *progress) error {
@@ -104,39 +126,18 @@ func (l *loader) write(ctx context.Context, run *ingest.Run, plan *bulk.Plan, op
 	return run.Complete(ctx, l.complete)
 }
 
-// await waits until the processor has done all of the run.
-func (l *loader) await(ctx context.Context, from int64, sequence uint64, p *progress) (*runEnd, error) {
-	p.wait("written, waiting for the processor")
-	wait, cancel := context.WithTimeoutCause(ctx, l.wait, errRunTimeout)
-	defer cancel()
-	end, err := l.changes.awaitRun(wait, l.stream, from, sequence, l.onChange)
-	if err != nil && errors.Is(context.Cause(wait), errRunTimeout) {
-		return nil, errcode.New(errcode.RunTimeout, "Run %d was written, and waited for for %s.", sequence, l.wait)
-	}
-	return end, err
-}
-
-var errRunTimeout = errors.New("the run was not processed in time")
-
-// result makes the summary of a run that ended.
-func (l *loader) result(name string, plan *bulk.Plan, sequence uint64, end *runEnd) (*loadResult, error) {
+// newLoadResult makes the summary of a run that ended.
+func newLoadResult(name string, plan *bulk.Plan, end *follow.RunResult, from follow.Position) (*loadResult, error) {
 	switch end.Outcome {
 	case event.OutcomeFailed, event.OutcomeInterrupted:
-		e := explain(errcode.New(errcode.Code(end.Reason), "%s", end.Detail))
-		e.message = fmt.Sprintf("loading %s: run %d ended as %s: %s", name, sequence, end.Outcome, e.message)
+		e := explain(errcode.New(end.Reason, "%s", end.Detail))
+		e.message = fmt.Sprintf("loading %s: run %d ended as %s: %s", name, end.Run, end.Outcome, e.message)
 		return nil, e
 	}
-	c := end.Counts
-	if c.DeadLettered > 0 {
-		return nil, &commandError{
-			exit: exitFailure, code: string(errcode.HeldDeadLetters),
-			message: fmt.Sprintf("loading %s: %s of run %d could not be applied", name, plural(c.DeadLettered, "record", "records"), sequence),
-			hint:    "The dead-letter topic has them, each with its reason.",
-		}
-	}
+	c := &end.Counts
 	r := &loadResult{
-		File: name, Added: c.Added, Updated: c.Updated, Deleted: c.Deleted + end.Deleted, Unchanged: c.Unchanged, Duplicates: plan.Duplicates,
-		run: sequence, reason: end.Reason, detail: end.Detail,
+		File: name, Added: c.Added, Updated: c.Updated, Deleted: c.Deleted + end.Swept, Unchanged: c.Unchanged, Duplicates: plan.Duplicates,
+		run: end.Run, reason: end.Reason, detail: end.Detail, dead: c.DeadLettered, from: from, lastCSN: end.LastCSN,
 	}
 	if end.Outcome == event.OutcomeHeld {
 		r.Held = end.ToDelete

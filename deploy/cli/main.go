@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/mattn/go-isatty"
 )
@@ -33,6 +34,7 @@ var errInterrupted = errors.New("interrupted")
 
 // Main runs one command line and returns its exit code. It returns when everything that it started has ended.
 func Main(ctx context.Context, p Process) int {
+	a := newApp(p)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan struct{})
@@ -45,7 +47,7 @@ func Main(ctx context.Context, p Process) int {
 			case <-p.Signals:
 			}
 			if n > 0 {
-				fmt.Fprintln(p.Stderr, "stopped at once; what was acknowledged is safe")
+				fmt.Fprintln(a.err, "stopped at once; what was acknowledged is safe")
 				exit := p.Exit
 				if exit == nil {
 					exit = os.Exit
@@ -56,12 +58,11 @@ func Main(ctx context.Context, p Process) int {
 			cancel(errInterrupted)
 		}
 	}()
-	a := newApp(p)
 	root := a.rootCommand()
 	root.SetArgs(p.Args)
-	root.SetIn(p.Stdin)
-	root.SetOut(p.Stdout)
-	root.SetErr(p.Stderr)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -77,7 +78,7 @@ type app struct {
 	out     io.Writer
 	err     io.Writer
 
-	outTerminal, errTerminal bool
+	inTerminal, outTerminal, errTerminal bool
 
 	json     bool // --json
 	jsonSeen bool // --json is among the arguments, which may not have been parsed that far
@@ -86,7 +87,10 @@ type app struct {
 }
 
 func newApp(p Process) *app {
-	a := &app{program: "tidemark", env: map[string]string{}, in: p.Stdin, out: p.Stdout, err: p.Stderr}
+	a := &app{
+		program: "tidemark", env: map[string]string{}, in: p.Stdin, out: &lockedWriter{w: p.Stdout}, err: &lockedWriter{w: p.Stderr},
+		inTerminal: terminal(p.Stdin), outTerminal: terminal(p.Stdout), errTerminal: terminal(p.Stderr),
+	}
 	if p.Program != "" {
 		a.program = p.Program
 	}
@@ -95,7 +99,6 @@ func newApp(p Process) *app {
 			a.env[name] = value
 		}
 	}
-	a.outTerminal, a.errTerminal = terminal(p.Stdout), terminal(p.Stderr)
 	for _, arg := range p.Args {
 		if arg == "--" {
 			break
@@ -103,6 +106,18 @@ func newApp(p Process) *app {
 		a.jsonSeen = a.jsonSeen || arg == "--json" || arg == "--json=true"
 	}
 	return a
+}
+
+// lockedWriter keeps lines whole that the command, its log and the signal handler write at once.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }
 
 // terminal reports whether a stream is one.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemark-dev/tidemark/deploy/stack"
+	"github.com/tidemark-dev/tidemark/ingest"
 	"github.com/tidemark-dev/tidemark/ingest/bulk"
 	"github.com/tidemark-dev/tidemark/schemas/errcode"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
@@ -142,16 +143,16 @@ func TestProgramName(t *testing.T) {
 }
 
 func TestProgress_DrawsOnATerminalAlone(t *testing.T) {
-	a := newApp(Process{Stdout: &bytes.Buffer{}, Stderr: &bytes.Buffer{}})
+	var out bytes.Buffer
+	a := newApp(Process{Stdout: &bytes.Buffer{}, Stderr: &out})
 	p := a.newProgress("x")
 	p.step(1, 2, 3)
 	p.wait("y")
 	p.end()
-	if text := a.err.(*bytes.Buffer).String(); text != "" {
-		t.Errorf("drew %q", text)
+	if out.Len() > 0 {
+		t.Errorf("drew %q", out.String())
 	}
 
-	var out bytes.Buffer
 	now := time.Unix(0, 0)
 	p = &progress{w: &out, label: "brands.json", now: func() time.Time { return now }, began: now}
 	now = now.Add(time.Second)
@@ -181,6 +182,30 @@ func TestColour_IsForTerminalsWithoutNoColor(t *testing.T) {
 		}
 		if got := a.action("ADDED"); strings.Contains(got, "\x1b") != c.want {
 			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
+func TestConfirm_AsksOnATerminalAlone(t *testing.T) {
+	r := &runInfo{Run: 7, ToDelete: 1200, Detail: "too many", Stream: stream.ID{Environment: "dev", Integration: "demo", Connection: "acme", Model: "Brand"}}
+	for _, c := range []struct {
+		terminal, yes bool
+		answer        string
+		want          bool
+		asked         bool
+	}{
+		{true, false, "y\n", true, true}, {true, false, "YES\n", true, true}, {true, false, "\n", false, true}, {true, false, "", false, true},
+		{true, false, "yep\n", false, true}, {false, false, "y\n", false, false}, {false, true, "", true, false}, {true, true, "", true, false},
+	} {
+		var out bytes.Buffer
+		a := newApp(Process{Stdin: strings.NewReader(c.answer), Stdout: &bytes.Buffer{}, Stderr: &out})
+		a.inTerminal, a.errTerminal = c.terminal, c.terminal
+		err := a.confirm(&decideFlags{yes: c.yes}, r, ingest.Approve)
+		if (err == nil) != c.want || strings.Contains(out.String(), "deletes 1,200 records") != c.asked {
+			t.Errorf("%+v: %v, asked %q", c, err, out.String())
+		}
+		if e := (*commandError)(nil); err != nil && (!errors.As(err, &e) || e.exit != exitPerson) {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

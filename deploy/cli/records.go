@@ -158,6 +158,7 @@ func (a *app) printRecord(r *record) error {
 	if i := strings.LastIndex(payload, metadataMember); i >= 0 {
 		payload = payload[:i] + "}"
 	}
+	payload = printable(payload, len(payload))
 	if r.Meta.PrunedAt != nil {
 		payload = a.paint(dim, "pruned")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/schemas/event"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
@@ -72,24 +73,20 @@ func (a *app) readRuns(ctx context.Context, r *runsFlags) ([]*runInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer conn.close()
 	filter := r.stream.filter()
-	var partitions []int32
+	var from []follow.Position
 	if filter.Validate() == nil {
-		partitions = []int32{conn.partition(filter)}
+		from = []follow.Position{follow.AtStart(conn.partition(filter))}
 	} else {
 		for p := range conn.partitions {
-			partitions = append(partitions, p)
+			from = append(from, follow.AtStart(p))
 		}
 	}
-	var runs []*runInfo
-	for _, p := range partitions {
-		found := runHistory{filter: filter, byKey: map[runKey]*runInfo{}}
-		if err := conn.changes.read(ctx, p, 0, true, found.add); err != nil {
-			return nil, err
-		}
-		runs = append(runs, found.runs...)
+	found := runHistory{filter: filter, byKey: map[runKey]*runInfo{}}
+	if err := conn.readToEnd(ctx, from, found.add); err != nil {
+		return nil, err
 	}
+	runs := found.runs
 	slices.SortStableFunc(runs, func(x, y *runInfo) int { return int(min(1, max(-1, x.startedMS-y.startedMS))) })
 	return runs, nil
 }
@@ -99,7 +96,7 @@ type runKey struct {
 	run    uint64
 }
 
-// runHistory follows the runs of one partition.
+// runHistory follows the runs of streams.
 type runHistory struct {
 	filter stream.ID
 	byKey  map[runKey]*runInfo

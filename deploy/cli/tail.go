@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/schemas/cursor"
 	"github.com/tidemark-dev/tidemark/schemas/errcode"
 	"github.com/tidemark-dev/tidemark/schemas/event"
@@ -59,21 +60,30 @@ func (a *app) tail(ctx context.Context, t *tailFlags) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	from, after, err := conn.position(ctx, id, t.from)
+	at, err := conn.place(ctx, id, t.from)
 	if err != nil {
 		return err
 	}
+	read := conn.read
+	if t.noWait {
+		read = conn.readToEnd
+	}
 	key := id.Key()
-	err = conn.changes.read(ctx, conn.partition(id), from, t.noWait, func(c *change) error {
-		if c.Stream != key || c.Meta.CSN <= after || !t.shows(c.Op) {
+	first := true
+	err = read(ctx, []follow.Position{at.from}, func(c *change) error {
+		// csns of a partition are dense: a gap behind the cursor is what retention has taken.
+		if first && at.csn > 0 && c.Meta.CSN > at.csn+1 {
+			return errcode.New(errcode.CursorExpired, "The log begins at change %d, the cursor is at %d.", c.Meta.CSN, at.csn)
+		}
+		first = false
+		if c.Stream != key || c.Meta.CSN <= at.csn || c.Offset < at.offset || !t.shows(c.Op) {
 			return nil
 		}
 		line, err := c.line(conn.lineage)
 		if err != nil {
 			return err
 		}
-		payload, err := event.Payload(c.Value, &c.Meta)
+		payload, err := c.Payload()
 		if err != nil {
 			return fmt.Errorf("reading the change at offset %d: %w", c.Offset, err)
 		}
@@ -86,7 +96,7 @@ func (a *app) tail(ctx context.Context, t *tailFlags) error {
 		}
 		return a.printChange(line, payload)
 	})
-	if errors.Is(err, errInterrupted) {
+	if ctx.Err() != nil { // that is how a tail ends
 		return nil
 	}
 	return err
@@ -103,35 +113,45 @@ func (t *tailFlags) shows(op event.Op) bool {
 	return op.IsChange()
 }
 
-// position turns --from into an offset to begin at and a csn to begin after.
-func (c *connection) position(ctx context.Context, id stream.ID, from string) (offset int64, after uint64, err error) {
-	start, end, err := c.changes.bounds(ctx, c.partition(id))
-	if err != nil {
-		return 0, 0, err
-	}
+// place is where a tail begins: at a position, and in the group there behind a csn and at an offset.
+type place struct {
+	from   follow.Position
+	csn    uint64
+	offset int64
+}
+
+// place turns --from into a place.
+func (c *connection) place(ctx context.Context, id stream.ID, from string) (place, error) {
+	partition := c.partition(id)
 	switch from {
 	case "start":
-		return start, 0, nil
+		return place{from: follow.AtStart(partition)}, nil
 	case "end":
-		return end, 0, nil
+		return place{from: follow.AtEnd(partition)}, nil
+	}
+	start, end, err := c.bounds(ctx, partition)
+	if err != nil {
+		return place{}, err
 	}
 	if n, err := strconv.ParseInt(from, 10, 64); err == nil && len(from) != cursor.TextLength {
-		if n < 0 || n > end {
-			return 0, 0, usagef("", "--from is offset %d, and the partition has %d to %d", n, start, end)
+		if n < start || n > end {
+			return place{}, usagef("", "--from is offset %d, and the partition has %d to %d", n, start, end)
 		}
-		return n, 0, nil
+		return place{from: follow.AtOffset(partition, n), offset: n}, nil
 	}
-	at, err := cursor.ParseFor(from, cursor.TagOf(id.Key(), c.lineage))
+	cur, err := cursor.ParseFor(from, cursor.TagOf(id.Key(), c.lineage))
 	switch {
 	case errors.Is(err, cursor.ErrForeign):
-		return 0, 0, &errcode.Error{Code: errcode.CursorForeign}
+		return place{}, &errcode.Error{Code: errcode.CursorForeign}
 	case err != nil:
-		return 0, 0, usagef("--from is start, end, a cursor or an offset.", "--from: %v", err)
-	case at.CSN > math.MaxInt64, at.Offset >= end:
-		return 0, 0, errcode.New(errcode.CursorAhead, "It names change %d at offset %d, and the log ends at %d.", at.CSN, at.Offset, end)
+		return place{}, usagef("--from is start, end, a cursor or an offset.", "--from: %v", err)
+	case cur.CSN > math.MaxInt64, cur.Offset >= end:
+		return place{}, errcode.New(errcode.CursorAhead, "It names change %d at offset %d, and the log ends at %d.", cur.CSN, cur.Offset, end)
+	case cur.Offset < 0:
+		// It stands behind rows that were only examined, so its csn decides.
+		return place{from: follow.AtStart(partition), csn: cur.CSN}, nil
 	}
-	// A cursor behind rows that were only examined has no offset: then the log is read from its start, and its csn decides.
-	return max(at.Offset, start), at.CSN, nil
+	return place{from: follow.AtCursor(cur), csn: cur.CSN}, nil
 }
 
 // changedShown bounds the members listed in a line.
@@ -162,7 +182,7 @@ func (a *app) printChange(l *changeLine, payload []byte) error {
 		line += "  " + rest
 	}
 	if payload != nil {
-		line += "  " + string(payload)
+		line += "  " + printable(string(payload), len(payload))
 	}
 	_, err := fmt.Fprintln(a.out, line)
 	return err

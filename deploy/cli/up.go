@@ -100,8 +100,12 @@ func (a *app) up(ctx context.Context, u *upFlags) error {
 	if err := errors.Join(err, served); err != nil {
 		return err
 	}
-	if !a.json {
-		fmt.Fprintln(a.out, "stopped; everything that was acknowledged is in", s.Endpoints().DataDir)
+	select {
+	case <-s.Started():
+		if !a.json {
+			fmt.Fprintln(a.out, "stopped; everything that was acknowledged is in", s.Endpoints().DataDir)
+		}
+	default: // it was asked to stop before there was anything to keep
 	}
 	return nil
 }

@@ -75,6 +75,22 @@ func live(t *testing.T, records []record) map[string]string {
 	return held
 }
 
+// readUntil is a client that goes on from what it holds until it holds want. It returns all that it was given.
+func readUntil(t *testing.T, base string, held []record, cursor, limit string, want map[string]string) []record {
+	t.Helper()
+	all := slices.Clone(held)
+	eventually(t, func() error {
+		if news := pages(t, base, cursor, limit); len(news) > 0 {
+			all, cursor = append(all, news...), news[len(news)-1].cursor
+		}
+		if got := live(t, all); !maps.Equal(got, want) {
+			return fmt.Errorf("the client holds %d records, want %d, or other payloads", len(got), len(want))
+		}
+		return nil
+	})
+	return all
+}
+
 // Nine years of a real collection, file by file: exactly the changes that a comparison of the files gives, and at the end exactly
 // the last file; no change from loading it again, nor from another order of members.
 func TestBrands_EveryFileGivesExactlyItsChanges(t *testing.T) {
@@ -94,10 +110,7 @@ func TestBrands_EveryFileGivesExactlyItsChanges(t *testing.T) {
 		}
 	}
 	last := steps[len(steps)-1]
-	all := pages(t, i.http, "", "500")
-	if got := live(t, all); !maps.Equal(got, last.Live) {
-		t.Errorf("a client that read all pages holds %d records, want %d, or other payloads", len(got), len(last.Live))
-	}
+	all := readUntil(t, i.http, nil, "", "500", last.Live)
 
 	// A reader that reads the topic in order sees every change, and nothing else, in every file's run.
 	checkTail(t, i, steps)
@@ -244,10 +257,7 @@ func TestRestart_TheSameCursorGoesOn(t *testing.T) {
 
 	i = up(t, data)
 	i.load(t, filepath.Join(dir, steps[2].File))
-	all := append(first, pages(t, i.http, next, "333")...)
-	if got := live(t, all); !maps.Equal(got, steps[2].Live) {
-		t.Errorf("a client that read on over the restart holds %d records, want %d, or other payloads", len(got), len(steps[2].Live))
-	}
+	readUntil(t, i.http, first, next, "333", steps[2].Live)
 	// The cursor is a position of the topic, too: tail goes on exactly behind it.
 	r := tidemark(t, i.command("tail", "--from", next, "--no-wait", "--json")...).want(t, 0)
 	tailed := lines[changeLine](t, r.stdout)

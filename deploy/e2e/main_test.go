@@ -187,24 +187,6 @@ func (i *instance) stop(t *testing.T) result {
 	}
 }
 
-// next waits for an event of a kind.
-func (i *instance) next(t *testing.T, kind string) event {
-	t.Helper()
-	for deadline := time.After(patience); ; {
-		select {
-		case e, ok := <-i.events:
-			if !ok {
-				t.Fatalf("up ended before %s", kind)
-			}
-			if e.Event == kind {
-				return e
-			}
-		case <-deadline:
-			t.Fatalf("no %s", kind)
-		}
-	}
-}
-
 // flags reach the instance's broker.
 func (i *instance) flags() []string { return []string{"--kafka", strings.Join(i.kafka, ",")} }
 
@@ -218,6 +200,20 @@ func join(parts ...[]string) (out []string) {
 		out = append(out, p...)
 	}
 	return out
+}
+
+// eventually waits until a check passes.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // record is one record of GET /records: its payload, and what the server says of it.

@@ -8,7 +8,8 @@
 //   - One process a data directory, whichever broker it uses: a kernel lock says so (lock.go).
 //   - A data directory belongs to one cluster and one topic prefix for good (installation.go): local state of one log never meets
 //     another.
-//   - HTTP answers from the first moment: /livez at once, /readyz with what is still missing, records when they are complete.
+//   - The HTTP port is taken before anything is touched, and answers as soon as broker and topics are there: /livez at once, /readyz
+//     with what partitions wait for, records of a partition when it has been read.
 //   - Whatever has been started is stopped, in reverse, within one budget, Config.ShutdownTimeout. What does not stop in time is left
 //     to the end of the process: everything here survives a kill.
 //   - Nothing below keeps going when a part cannot: the first failure stops the whole, and Run returns it.

@@ -36,7 +36,8 @@ func lockDir(dir string) (*dirLock, error) {
 		}
 		return nil, errcode.New(errcode.DataDirLocked, "%s is held by %s.", dir, holder(f))
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

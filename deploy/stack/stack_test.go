@@ -186,6 +186,11 @@ func TestStack_OnACluster(t *testing.T) {
 	first := r.page(t, "&limit=1")
 	r.end(t)
 
+	// The directory is locked whoever has the log.
+	r = launch(t, cfg)
+	wantCode(t, fails(t, cfg), errcode.DataDirLocked, cfg.DataDir)
+	r.end(t)
+
 	// Another node, with a disk of its own, goes on with the same cursors.
 	cfg.DataDir = t.TempDir()
 	r = launch(t, cfg)
