@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -141,7 +142,7 @@ func (a *audit) see(c *change) error {
 		if err != nil {
 			return err
 		}
-		canonical, err := model.Canonical(payload, nil)
+		canonical, err := shown(payload, id)
 		if err != nil {
 			return err
 		}
@@ -156,6 +157,19 @@ func (a *audit) see(c *change) error {
 		a.versions[len(a.versions)-1] = v
 	}
 	return nil
+}
+
+// shown is a payload as a page shows it, canonical: with the record's id as member id.
+func shown(payload []byte, id string) (string, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &members); err != nil {
+		return "", err
+	}
+	if have := ""; json.Unmarshal(members["id"], &have) != nil || have != id {
+		members["id"] = mustJSON(id)
+		payload = mustJSON(members)
+	}
+	return model.Canonical(payload, nil)
 }
 
 func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }

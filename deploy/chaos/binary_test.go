@@ -68,7 +68,7 @@ func lacking(t testing.TB, what, how string) {
 	t.Skipf("needs %s: %s", what, how)
 }
 
-// setting reads a number from the environment.
+// setting reads a number from the environment; without it, it is def.
 func setting(t testing.TB, name string, def int) int {
 	t.Helper()
 	text := os.Getenv(name)

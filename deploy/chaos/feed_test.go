@@ -148,10 +148,7 @@ func (f *feed) send(p *partFeed, n int) {
 }
 
 func (f *feed) sendEvent(p *partFeed, ev model.RawEvent) {
-	r := &kgo.Record{Topic: f.topic, Partition: p.partition, Key: ev.Key, Value: ev.Value}
-	for _, h := range ev.Headers {
-		r.Headers = append(r.Headers, kgo.RecordHeader{Key: string(h.Key), Value: h.Value})
-	}
+	r := kafkaRecord(f.topic, p.partition, ev)
 	p.mu.Lock()
 	number := int64(len(p.sums))
 	p.sums = append(p.sums, sum(r))
@@ -172,6 +169,14 @@ func (f *feed) sendEvent(p *partFeed, ev model.RawEvent) {
 			p.mu.Unlock()
 		}
 	})
+}
+
+func kafkaRecord(topic string, partition int32, ev model.RawEvent) *kgo.Record {
+	r := &kgo.Record{Topic: topic, Partition: partition, Key: ev.Key, Value: ev.Value}
+	for _, h := range ev.Headers {
+		r.Headers = append(r.Headers, kgo.RecordHeader{Key: string(h.Key), Value: h.Value})
+	}
+	return r
 }
 
 func (p *partFeed) counts() (sent, acked int) {

@@ -109,9 +109,14 @@ func (s *site) spawn(args ...string) *process {
 // exec runs any command line; its messages go into the site's journal.
 func (s *site) exec(args ...string) *process {
 	s.t.Helper()
+	return s.execTo(s.log, args...)
+}
+
+func (s *site) execTo(messages *journal, args ...string) *process {
+	s.t.Helper()
 	p := &process{events: newEventLines(), exited: make(chan struct{})}
 	p.cmd = exec.Command(binary(s.t), args...)
-	p.cmd.Stdout, p.cmd.Stderr = p.events, s.log
+	p.cmd.Stdout, p.cmd.Stderr = p.events, messages
 	p.cmd.WaitDelay = 5 * time.Second
 	p.cmd.SysProcAttr = childAttributes()
 	p.cmd.Env = environment()

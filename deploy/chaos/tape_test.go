@@ -61,8 +61,8 @@ func newTapes(s *site) *tapes {
 	return tp
 }
 
-// record consumes until the test ends.
-func (tp *tapes) record(partitions int32) {
+// record consumes until the test ends, or stop is called.
+func (tp *tapes) record(partitions int32) (stop func()) {
 	tp.t.Helper()
 	cl, err := kgo.NewClient(consumerOptions(tp.addr, tp.topics, partitions)...)
 	must(tp.t, err)
@@ -74,11 +74,13 @@ func (tp *tapes) record(partitions int32) {
 			tp.take(cl.PollFetches(ctx))
 		}
 	}()
-	tp.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		<-done
 		cl.Close()
 	})
+	tp.t.Cleanup(stop)
+	return stop
 }
 
 func (tp *tapes) take(fetches kgo.Fetches) {
