@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"testing"
 	"time"
@@ -269,4 +270,22 @@ func (a *auditor) String() string {
 	}
 	return strconv.FormatInt(raw, 10) + " raw events, " + strconv.Itoa(changes) + " valid records, " + strconv.Itoa(zombies) +
 		" invalid ones, " + strconv.Itoa(terms) + " terms, " + strconv.Itoa(dead) + " dead letters"
+}
+
+// audited holds the site against the model, read from the start, and returns the rows of the streams.
+func (s *site) audited(ids []stream.ID) map[stream.ID]map[string]row {
+	s.t.Helper()
+	tp := newTapes(s)
+	stop := tp.record(s.partitions)
+	defer stop()
+	tp.awaitRead(s)
+	a := newAuditor(s, tp)
+	a.settle()
+	r := newReaders(s, ids, rand.New(rand.NewPCG(1, 1)))
+	r.check(a, 0)
+	rows := map[stream.ID]map[string]row{}
+	for _, id := range ids {
+		rows[id] = a.rowsOf(id)
+	}
+	return rows
 }

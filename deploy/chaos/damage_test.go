@@ -1,15 +1,12 @@
 package chaos
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemark-dev/tidemark/processor/model"
 	"github.com/tidemark-dev/tidemark/schemas/event"
@@ -53,39 +50,6 @@ func newAlbum(t *testing.T) *album {
 		s.stop()
 	}
 	return a
-}
-
-// write writes events, each to the partition of its stream.
-func (s *site) write(events []model.RawEvent) {
-	s.t.Helper()
-	cl, err := kgo.NewClient(producerOptions(s.kafka)...)
-	must(s.t, err)
-	defer cl.Close()
-	records := make([]*kgo.Record, len(events))
-	for i, ev := range events {
-		records[i] = kafkaRecord(s.names.Raw, stream.Partition(ev.Key, s.partitions), ev)
-	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), startWait)
-	defer cancel()
-	must(s.t, cl.ProduceSync(ctx, records...).FirstErr())
-}
-
-// audited holds the site against the model, read from the start, and returns the rows of the streams.
-func (s *site) audited(ids []stream.ID) map[stream.ID]map[string]row {
-	s.t.Helper()
-	tp := newTapes(s)
-	stop := tp.record(s.partitions)
-	defer stop()
-	tp.awaitRead(s)
-	a := newAuditor(s, tp)
-	a.settle()
-	r := newReaders(s, ids, rand.New(rand.NewPCG(1, 1)))
-	r.check(a, 0)
-	rows := map[stream.ID]map[string]row{}
-	for _, id := range ids {
-		rows[id] = a.rowsOf(id)
-	}
-	return rows
 }
 
 // TestDamage_IsSetAsideAndRebuilt damages the local state of a stopped site in every way that a disk or a hand might. The next process

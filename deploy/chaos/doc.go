@@ -28,5 +28,5 @@
 //	TIDEMARK_CHAOS_CYCLES  processes that the kill test goes through; 12, and 200 for a night
 //	TIDEMARK_CHAOS_SEED    the seed of a run that failed
 //	TIDEMARK_REQUIRE       a list with commas of what must not be skipped: tmpfs, kcat, python, or all
-//	TIDEMARK_PYTHON        an interpreter that has kafka-python; python3
+//	TIDEMARK_PYTHON        an interpreter that has kafka-python and python-snappy; python3
 package chaos

@@ -278,3 +278,29 @@ func saveEvent(id stream.ID, record, payload string) model.RawEvent {
 	r := event.Raw{Type: event.RawSave, ID: []byte(record), Value: []byte(payload)}
 	return model.RawEvent{Key: []byte(id.Key()), Value: r.Value, Headers: r.Headers(nil)}
 }
+
+// write writes events, each to the partition of its stream.
+func (s *site) write(events []model.RawEvent) {
+	s.t.Helper()
+	records := make([]*kgo.Record, len(events))
+	for i, ev := range events {
+		records[i] = kafkaRecord(s.names.Raw, stream.Partition(ev.Key, s.partitions), ev)
+	}
+	s.writeRecords(records...)
+}
+
+// writeTo writes an event to a partition that need not be that of its stream.
+func (s *site) writeTo(partition int32, ev model.RawEvent) {
+	s.t.Helper()
+	s.writeRecords(kafkaRecord(s.names.Raw, partition, ev))
+}
+
+func (s *site) writeRecords(records ...*kgo.Record) {
+	s.t.Helper()
+	cl, err := kgo.NewClient(producerOptions(s.kafka)...)
+	must(s.t, err)
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(s.t.Context(), startWait)
+	defer cancel()
+	must(s.t, cl.ProduceSync(ctx, records...).FirstErr())
+}
