@@ -237,6 +237,10 @@ func (a *auditor) settle() {
 func (a *auditor) checkRaw(f *feed) {
 	a.t.Helper()
 	for p, part := range f.parts {
+		if f.refusals {
+			a.checkPlaces(part)
+			continue
+		}
 		sent, acked := part.counts()
 		if sent != acked {
 			a.t.Errorf("partition %d: %d events sent, %d acknowledged", p, sent, acked)
@@ -251,6 +255,21 @@ func (a *auditor) checkRaw(f *feed) {
 			if want, ok := part.sumAt(int64(offset)); !ok || want != have {
 				a.t.Fatalf("partition %d: the raw topic has another event at offset %d than was sent", p, offset)
 			}
+		}
+	}
+}
+
+// checkPlaces looks for every acknowledged event where it was acknowledged.
+func (a *auditor) checkPlaces(part *partFeed) {
+	a.t.Helper()
+	a.tapes.mu.Lock()
+	defer a.tapes.mu.Unlock()
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	sums := a.tapes.of[a.s.names.Raw][part.partition].sums
+	for offset, want := range part.places {
+		if offset >= int64(len(sums)) || sums[offset] != want {
+			a.t.Fatalf("partition %d: the event that was acknowledged at offset %d is not there", part.partition, offset)
 		}
 	}
 }

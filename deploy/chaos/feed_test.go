@@ -34,6 +34,8 @@ type feed struct {
 	stop  context.CancelFunc
 	ran   sync.WaitGroup
 	gate  sync.RWMutex // held for writing while the feed is paused
+
+	refusals bool // events may be refused for good: only those that are acknowledged must be there; set before run
 }
 
 // partFeed is the producer of one partition.
@@ -45,7 +47,8 @@ type partFeed struct {
 	mu     sync.Mutex
 	sums   []uint64 // of the events, in the order in which they were sent
 	acked  int
-	pace   time.Duration // between two bursts
+	places map[int64]uint64 // with refusals: sums of what was acknowledged, by offset
+	pace   time.Duration    // between two bursts
 	burst  int
 	flying sync.WaitGroup
 }
@@ -70,6 +73,7 @@ func newFeed(s *site, sources []source, rng *rand.Rand) *feed {
 	for p, src := range sources {
 		f.parts = append(f.parts, &partFeed{
 			partition: int32(p), source: src, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), pace: 30 * time.Millisecond, burst: 30,
+			places: map[int64]uint64{},
 		})
 	}
 	return f
@@ -157,16 +161,23 @@ func (f *feed) sendEvent(p *partFeed, ev model.RawEvent) {
 	f.cl.Produce(context.Background(), r, func(r *kgo.Record, err error) {
 		defer p.flying.Done()
 		switch {
+		case err != nil && f.refusals:
 		case err != nil:
 			if !f.t.Failed() {
 				f.t.Errorf("partition %d, event %d: %v", p.partition, number, err)
 			}
-		case r.Offset != number:
+		case r.Offset != number && !f.refusals:
 			f.t.Errorf("partition %d, event %d was acknowledged at offset %d", p.partition, number, r.Offset)
 		default:
 			p.mu.Lock()
+			defer p.mu.Unlock()
 			p.acked++
-			p.mu.Unlock()
+			if _, twice := p.places[r.Offset]; twice {
+				f.t.Errorf("partition %d: two events were acknowledged at offset %d", p.partition, r.Offset)
+			}
+			if f.refusals {
+				p.places[r.Offset] = sum(r)
+			}
 		}
 	})
 }

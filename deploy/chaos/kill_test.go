@@ -30,17 +30,18 @@ type load struct {
 // partitionsUnderLoad is odd, so that nothing is right by a mask that should have been a remainder.
 const partitionsUnderLoad = 3
 
-// newLoad starts a process in dir and puts it under load.
-func newLoad(t testing.TB, dir string, rng *rand.Rand, args ...string) *load {
+// newLoad starts a process in dir and puts it under load; refusals says that the broker may refuse events for good.
+func newLoad(t testing.TB, dir string, rng *rand.Rand, refusals bool) *load {
 	t.Helper()
 	s := newSite(t, dir, partitionsUnderLoad)
 	l := &load{s: s, rng: rng}
 	sources, ids := workloads(rng, partitionsUnderLoad)
-	s.start(args...)
+	s.start()
 	l.tapes = newTapes(s)
 	l.tapes.record(s.partitions)
 	l.audit = newAuditor(s, l.tapes)
 	l.feed = newFeed(s, sources, rng)
+	l.feed.refusals = refusals
 	l.feed.run()
 	l.readers = newReaders(s, ids, rng)
 	l.readers.run()
@@ -120,7 +121,7 @@ func TestKill_NothingIsLostDoubledOrWrong(t *testing.T) {
 		cycles = cyclesShort
 	}
 	cycles = setting(t, "TIDEMARK_CHAOS_CYCLES", cycles)
-	l := newLoad(t, t.TempDir(), rng)
+	l := newLoad(t, t.TempDir(), rng, false)
 	s := l.s
 	kinds := map[string]int{}
 	for cycle := range cycles {

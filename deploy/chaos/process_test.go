@@ -35,6 +35,7 @@ type site struct {
 	partitions int32
 	log        *journal
 	proc       *process // the one that runs; nil: none
+	mayExit    bool     // a process may end by itself
 }
 
 func newSite(t testing.TB, dir string, partitions int32) *site {
@@ -114,7 +115,7 @@ func (s *site) exec(args ...string) *process {
 
 func (s *site) execTo(messages *journal, args ...string) *process {
 	s.t.Helper()
-	p := &process{events: newEventLines(), exited: make(chan struct{})}
+	p := &process{events: newEventLines(), exited: make(chan struct{}), asked: s.mayExit}
 	p.cmd = exec.Command(binary(s.t), args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.events, messages
 	p.cmd.WaitDelay = 5 * time.Second
@@ -151,13 +152,6 @@ func (p *process) signal(sig syscall.Signal) {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		panic(fmt.Sprintf("signalling our own child: %v", err))
 	}
-}
-
-// expectExit says that the process is to end by itself.
-func (p *process) expectExit() {
-	p.mu.Lock()
-	p.asked = true
-	p.mu.Unlock()
 }
 
 // exitCode waits for the end.
