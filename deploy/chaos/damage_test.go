@@ -80,22 +80,26 @@ func TestDamage_IsSetAsideAndRebuilt(t *testing.T) {
 		{"all of it: removed", "state/p*", remove, false},
 		{"one partition: removed", "state/p1", remove, false},
 	} {
-		t.Run(c.name, func(t *testing.T) { a.damaged(t, c.pattern, c.do, c.aside) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel() // they mostly wait
+			a.damaged(t, c.pattern, c.do, c.aside)
+		})
 	}
 	// A bit anywhere, which some of the files do not even notice.
+	files, err := filepath.Glob(filepath.Join(a.dir, "state/p*/*/*"))
+	must(t, err)
 	for i := range max(4, setting(t, "TIDEMARK_CHAOS_CYCLES", 0)/2) {
+		path, err := filepath.Rel(a.dir, files[rng.IntN(len(files))])
+		must(t, err)
+		place, bit := rng.Float64(), rng.IntN(8)
 		t.Run(fmt.Sprintf("one bit %d", i), func(t *testing.T) {
-			files, err := filepath.Glob(filepath.Join(a.dir, "state/p*/*/*"))
-			must(t, err)
-			path := files[rng.IntN(len(files))]
-			rel, err := filepath.Rel(a.dir, path)
-			must(t, err)
-			t.Log(rel)
-			a.damaged(t, rel, func(t *testing.T, path string) {
+			t.Parallel()
+			t.Logf("bit %d at %.4f of %s", bit, place, path)
+			a.damaged(t, path, func(t *testing.T, path string) {
 				text, err := os.ReadFile(path)
 				must(t, err)
 				if len(text) > 0 {
-					text[rng.IntN(len(text))] ^= 1 << rng.IntN(8)
+					text[int(place*float64(len(text)))] ^= 1 << bit
 				}
 				must(t, os.WriteFile(path, text, 0o600))
 			}, false)
