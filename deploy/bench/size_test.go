@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 what stands in these structs is there for its size
+
 package bench
 
 import (
