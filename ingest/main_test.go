@@ -298,12 +298,6 @@ func (d *dam) release() {
 	}
 }
 
-func (d *dam) holds() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.held
-}
-
 func (d *dam) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
