@@ -12,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	// The go command keeps results of tests as long as nothing that they import changes. These test everything that the binary is made of.
+	_ "github.com/tidemark-dev/tidemark/deploy/cli"
 )
 
 const module = "github.com/tidemark-dev/tidemark"
