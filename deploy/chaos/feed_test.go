@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func newFeed(s *site, sources []source, rng *rand.Rand) *feed {
 	f := &feed{t: s.t, cl: cl, topic: s.names.Raw}
 	for p, src := range sources {
 		f.parts = append(f.parts, &partFeed{
-			partition: int32(p), source: src, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), pace: 30 * time.Millisecond, burst: 30,
+			partition: int32(p), source: src, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), pace: 30 * time.Millisecond, burst: 15,
 			places: map[int64]uint64{},
 		})
 	}
@@ -268,7 +269,7 @@ func (h *halves) Next() model.RawEvent {
 		id := fmt.Sprintf("h%d-%d", h.run%2, h.at)
 		h.at++
 		r.Type, r.ID, r.N = event.RawSave, []byte(id), uint64(h.at)
-		r.Value = fmt.Appendf(nil, `{"id":%q,"half":%d,"text":"a record that comes and goes"}`, id, h.run%2)
+		r.Value = fmt.Appendf(nil, `{"id":%q,"half":%d,"text":%q}`, id, h.run%2, strings.Repeat("comes and goes, ", 10))
 	}
 	return model.RawEvent{Key: []byte(h.id.Key()), Value: r.Value, Headers: r.Headers(nil)}
 }

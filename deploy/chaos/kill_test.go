@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -27,13 +28,18 @@ type load struct {
 	rng     *rand.Rand
 }
 
-// partitionsUnderLoad is odd, so that nothing is right by a mask that should have been a remainder.
-const partitionsUnderLoad = 3
+const (
+	// partitionsUnderLoad is odd, so that nothing is right by a mask that should have been a remainder.
+	partitionsUnderLoad = 5
+	// memoryUnderLoad is the least that there may be: what is in memory is written early.
+	memoryUnderLoad = "256MiB"
+)
 
 // newLoad starts a process in dir and puts it under load; refusals says that the broker may refuse events for good.
 func newLoad(t testing.TB, dir string, rng *rand.Rand, refusals bool) *load {
 	t.Helper()
 	s := newSite(t, dir, partitionsUnderLoad)
+	s.flags = []string{"--memory", memoryUnderLoad}
 	l := &load{s: s, rng: rng}
 	sources, ids := workloads(rng, partitionsUnderLoad)
 	s.start()
@@ -42,30 +48,39 @@ func newLoad(t testing.TB, dir string, rng *rand.Rand, refusals bool) *load {
 	l.audit = newAuditor(s, l.tapes)
 	l.feed = newFeed(s, sources, rng)
 	l.feed.refusals = refusals
+	l.feed.parts[0].burst = 80
 	l.feed.run()
 	l.readers = newReaders(s, ids, rng)
 	l.readers.run()
 	return l
 }
 
-// workloads are one source for each partition: a few streams with many runs, many streams with few records, and sweeps of several
-// chunks.
+// workloads are one source for each partition: sweeps of several chunks in the first, with so many changes that local state is written to
+// the disk between two kills, part by part; in the others few streams or many, with few records or many.
 func workloads(rng *rand.Rand, partitions int32) (sources []source, ids []stream.ID) {
-	sim := func(n int) {
-		// The workload takes connections c/0, c/1 and so on, those that lie in its partition.
-		for i := range n {
-			ids = append(ids, stream.ID{Environment: "dev", Integration: "sim", Connection: "c/" + string(rune('0'+i)), Model: "Thing"})
+	for p := range partitions {
+		streams, records := 1+int(p)%3, []int{30, 8, 300}[p%3]
+		var src source = model.NewWorkload(rng.Uint64(), streams, records, p, partitions)
+		ids = append(ids, workloadStreams(streams, p, partitions)...)
+		if p == 0 {
+			h := newHalves(2300, p, partitions)
+			ids = append(ids, h.id)
+			src = &mixed{rand.New(rand.NewPCG(rng.Uint64(), 4)), h, src, 8}
 		}
-	}
-	sim(8)
-	big := newHalves(2300, 0, partitions)
-	ids = append(ids, big.id)
-	sources = []source{
-		&mixed{rand.New(rand.NewPCG(rng.Uint64(), 4)), big, model.NewWorkload(rng.Uint64(), 1, 30, 0, partitions), 8},
-		model.NewWorkload(rng.Uint64(), 2, 8, 1, partitions),
-		model.NewWorkload(rng.Uint64(), 2, 300, 2, partitions),
+		sources = append(sources, src)
 	}
 	return sources, ids
+}
+
+// workloadStreams are the streams of a model.Workload: of its connections c/0, c/1 and so on, the first n that lie in the partition.
+func workloadStreams(n int, partition, partitions int32) (ids []stream.ID) {
+	for i := 0; len(ids) < n; i++ {
+		id := stream.ID{Environment: "dev", Integration: "sim", Connection: fmt.Sprintf("c/%d", i), Model: "Thing"}
+		if stream.Partition(id.Key(), partitions) == partition {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // check audits everything while the feed is paused.
@@ -93,7 +108,7 @@ func (l *load) finish(t testing.TB) {
 	for _, id := range l.feed.last(l.s.partitions) {
 		l.readers.add(id)
 	}
-	l.checkPaused(t, bookmarksMax)
+	l.checkPaused(t, 60)
 	again := l.tapes.reread(l.s)
 	l.tapes.checkPrefix(again)
 	fresh := newAuditor(l.s, again)
@@ -170,5 +185,38 @@ func TestKill_NothingIsLostDoubledOrWrong(t *testing.T) {
 	s.stop()
 	must(t, os.RemoveAll(filepath.Join(s.dir, "state")))
 	s.start()
-	l.readers.check(l.audit, bookmarksMax)
+	l.readers.check(l.audit, 30)
+}
+
+// TestKill_PartsOfTheStateAreOnTheDisk writes so much that rows and payloads reach the disk before the kill, each up to a point of its
+// own, while other parts of the state exist in memory alone. The next process must give each part what it lacks.
+func TestKill_PartsOfTheStateAreOnTheDisk(t *testing.T) {
+	const records, rounds = 12_000, 3
+	s := newSite(t, t.TempDir(), 8) // the more partitions, the smaller the buffers of each
+	s.flags = []string{"--memory", memoryUnderLoad}
+	rng := newRand(t)
+	id := stream.ID{Environment: "dev", Integration: "crm", Connection: "acme", Model: "Contact"}
+	home := stream.Partition(id.Key(), s.partitions)
+	for round := range rounds {
+		s.start()
+		var list []model.RawEvent
+		for i := range records {
+			rec := fmt.Sprintf("r%d", rng.IntN(2*records))
+			list = append(list, saveEvent(id, rec, fmt.Sprintf(`{"id":%q,"round":%d,"i":%d,"text":"%0200d"}`, rec, round, i, i)))
+		}
+		s.write(list)
+		eventually(t, startWait, func() string {
+			rows, payloads := s.files(fmt.Sprintf("state/p%d/meta/*.sst", home)), s.files(fmt.Sprintf("state/p%d/seg/*.seg", home))
+			if round == rounds-1 && (len(rows) == 0 || len(payloads) == 0) {
+				return fmt.Sprintf("%d files of rows and %d of payloads are on the disk", len(rows), len(payloads))
+			}
+			return ""
+		})
+		s.kill()
+	}
+	s.start()
+	s.audited([]stream.ID{id})
+	s.stop()
+	s.start()
+	s.audited([]stream.ID{id})
 }

@@ -35,7 +35,8 @@ type site struct {
 	partitions int32
 	log        *journal
 	proc       *process // the one that runs; nil: none
-	mayExit    bool     // a process may end by itself
+	flags      []string
+	mayExit    bool // a process may end by itself
 }
 
 func newSite(t testing.TB, dir string, partitions int32) *site {
@@ -96,13 +97,13 @@ type process struct {
 }
 
 // spawn starts a process and does not wait for it.
-func (s *site) spawn(args ...string) *process {
+func (s *site) spawn() *process {
 	s.t.Helper()
 	if s.proc != nil {
 		s.t.Fatal("a process runs already")
 	}
 	p := s.exec(append([]string{"up", "--json", "--data", s.dir, "--http", s.http, "--kafka-listen", s.kafka,
-		"--partitions", strconv.Itoa(int(s.partitions)), "--log-level", "info"}, args...)...)
+		"--partitions", strconv.Itoa(int(s.partitions)), "--log-level", "info"}, s.flags...)...)
 	s.proc = p
 	return p
 }
@@ -166,9 +167,9 @@ func (p *process) exitCode(t testing.TB, within time.Duration) int {
 }
 
 // start starts a process and waits until it is ready.
-func (s *site) start(args ...string) {
+func (s *site) start() {
 	s.t.Helper()
-	s.spawn(args...)
+	s.spawn()
 	s.waitReady()
 }
 
