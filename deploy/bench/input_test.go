@@ -48,11 +48,13 @@ func (in *input) span(stream int) (first, end int) {
 
 func recordID(i int) string { return fmt.Sprintf("%08d", i) }
 
-// payload makes a JSON object of about in.size bytes that looks like a CRM record: words and numbers compress, ids and hashes do not.
-// version changes four of its members. It appends to b.
+// payload makes a JSON object of about in.size bytes that looks like a CRM record: words and numbers compress, ids and hashes do not, so
+// that snappy makes it 0.34 (350 B) to 0.45 (800 B) of its size; the real collection that the demo shows: 0.43. version changes four of its
+// members. It appends to b.
 func (in *input) payload(b []byte, i, version int) []byte {
 	from := len(b)
-	rng := pcg(uint64(i)*0x9E3779B97F4A7C15 + 9)
+	rng := splitmix(i)
+	rng = splitmix(rng.next()) // so that the numbers of records do not overlap
 	text := func(s string) { b = append(b, s...) }
 	word := func() { text(words[rng.next()%uint64(len(words))]) }
 	number := func(below uint64, width int) {
@@ -112,8 +114,11 @@ func (in *input) payload(b []byte, i, version int) []byte {
 		text(" ")
 		word()
 		text(" ")
-		v := rng.next()
-		b = strconv.AppendUint(b, v|1<<63, 16)
+		if v := rng.next(); n%2 == 0 {
+			b = strconv.AppendUint(b, v|1<<63, 16)
+		} else {
+			b = strconv.AppendUint(b, v%1e5, 10)
+		}
 		text(`"`)
 	}
 	return append(b, '}')
@@ -127,12 +132,13 @@ func pow10(n int) uint64 {
 	return v
 }
 
-// pcg is a small generator: a payload takes a dozen numbers, and there are tens of millions of payloads. It is splitmix64.
-type pcg uint64
+// splitmix is a small generator (Steele, Lea, Flood: Fast splittable pseudorandom number generators): a payload takes dozens of numbers,
+// and there are tens of millions of payloads.
+type splitmix uint64
 
-func (p *pcg) next() uint64 {
-	*p += 0x9E3779B97F4A7C15
-	z := uint64(*p)
+func (s *splitmix) next() uint64 {
+	*s += 0x9E3779B97F4A7C15
+	z := uint64(*s)
 	z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
 	z = (z ^ z>>27) * 0x94D049BB133111EB
 	return z ^ z>>31

@@ -80,7 +80,6 @@ func (r *running) measure(tb testing.TB, name string, n int) span {
 	s := stop()
 	s.cpu += rest(tb)
 	r.gate.close(tb, int(r.p.Partitions()))
-	tb.Logf("%s: %d records, %.2f us each of CPU time, %.0f k/s by the clock", name, n, s.cpu.Seconds()*1e6/float64(n), s.perWall(n)/1e3)
 	return s
 }
 
