@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/zeebo/xxh3"
 
@@ -84,12 +85,13 @@ func compact(tb testing.TB, dir string) {
 	}
 }
 
-// rowOptions are those settings of the store's database that its files depend on.
+// rowOptions are those settings of the store's database that the files of the last level depend on, where all rows end up.
 func rowOptions() *pebble.Options {
 	o := &pebble.Options{DisableWAL: true, Logger: noLogger{}, FormatMajorVersion: pebble.FormatNewest}
 	for i := range o.Levels {
-		o.Levels[i].BlockSize = 4 << 10
-		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].BlockSize = 8 << 10
+		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.ZstdCompression }
 	}
 	return o
 }

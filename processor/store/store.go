@@ -134,7 +134,9 @@ func Open(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// pebbleOptions tunes R as changed-path measurements ask: no WAL, a large memtable, a large first level that is not compressed.
+// pebbleOptions tunes R for random updates: no WAL, a large memtable, a large first level that is not compressed, and twice as many
+// files in it before they are merged into the next as is usual: a look-up has bloom filters, and most look-ups never come here. Rows
+// are hashes for the greater part, which only an entropy coder makes smaller; the last level holds nearly all of them.
 func pebbleOptions(o Options) *pebble.Options {
 	p := &pebble.Options{
 		FS: o.FS, Cache: o.BlockCache, DisableWAL: true,
@@ -149,6 +151,9 @@ func pebbleOptions(o Options) *pebble.Options {
 		p.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
 	}
 	p.Levels[0].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
+	last := &p.Levels[len(p.Levels)-1]
+	last.BlockSize = 8 << 10
+	last.Compression = func() *sstable.CompressionProfile { return sstable.ZstdCompression }
 	return p
 }
 
