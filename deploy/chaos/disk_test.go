@@ -117,7 +117,7 @@ func TestDisk_IsFullToTheLastByte(t *testing.T) {
 			pause(t, between(rng, 500*time.Millisecond, 2500*time.Millisecond))
 			select {
 			case <-p.exited:
-				if code := p.exitCode(t, 0); code != 1 || s.log.find(`"code":"disk.full"`) == "" {
+				if code := p.cmd.ProcessState.ExitCode(); code != 1 || s.log.find(`"code":"disk.full"`) == "" {
 					t.Errorf("on a full disk it ends with exit code %d, and does not say why", code)
 				}
 			default:

@@ -205,7 +205,11 @@ func TestKill_PartsOfTheStateAreOnTheDisk(t *testing.T) {
 			list = append(list, saveEvent(id, rec, fmt.Sprintf(`{"id":%q,"round":%d,"i":%d,"text":"%0200d"}`, rec, round, i, i)))
 		}
 		s.write(list)
+		decided := fmt.Sprintf(`tidemark_processor_raw_events_total{outcome="decided",partition="%d"}`, home)
 		eventually(t, startWait, func() string {
+			if n := s.metric(decided); len(n) < len(fmt.Sprint(records)) || n < fmt.Sprint(records) {
+				return n + " events are decided"
+			}
 			rows, payloads := s.files(fmt.Sprintf("state/p%d/meta/*.sst", home)), s.files(fmt.Sprintf("state/p%d/seg/*.seg", home))
 			if round == rounds-1 && (len(rows) == 0 || len(payloads) == 0) {
 				return fmt.Sprintf("%d files of rows and %d of payloads are on the disk", len(rows), len(payloads))
