@@ -123,7 +123,7 @@ func (l *load) finish(t testing.TB) {
 			t.Errorf("partition %d: the changes reach up to raw offset %d of %d", p, a.ledger.RawNext(), want)
 		}
 	}
-	t.Logf("%s; %d pages, %d not answered, %d cursors handed out", l.audit, l.readers.pages, l.readers.refused, l.readers.offered)
+	t.Logf("%s; %s", l.audit, l.readers.summary())
 }
 
 // TestKill_NothingIsLostDoubledOrWrong kills the process again and again under load: while it starts, while it takes its partitions over,

@@ -240,6 +240,12 @@ func (r *readers) note(b bookmark) {
 	}
 }
 
+func (r *readers) summary() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fmt.Sprintf("%d pages, %d not answered, %d cursors handed out", r.pages, r.refused, r.offered)
+}
+
 // check holds everything that can be read, and everything that was read, against the log. The log must be settled, and the feed paused.
 func (r *readers) check(a *auditor, bookmarks int) {
 	r.t.Helper()
