@@ -181,3 +181,33 @@ func TestDigest_IsASumThatForgets(t *testing.T) {
 		t.Fatal("does not wrap at 2^128")
 	}
 }
+
+// A row lies where Pebble has put it: at any address, and at or near the end of its allocation.
+func TestVersions_RowsAtAnyAddress(t *testing.T) {
+	v := newVersions()
+	for csn := uint64(1); csn < 200; csn += 3 {
+		v.set(csn, csn%5 == 0)
+	}
+	none := newVersions()
+	none.set(7, false)
+	for _, v := range []*versions{v, none} {
+		row, err := v.encodeChunk(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for size := len(row); size < len(row)+64; size++ {
+			for after := range min(size-len(row)+1, 3) {
+				mem := make([]byte, size)
+				at := mem[size-len(row)-after : size-after]
+				copy(at, row)
+				w := newVersions()
+				if err := w.decodeChunk(0, at); err != nil {
+					t.Fatal(err)
+				}
+				if !w.latest.Equals(v.latest) || !w.deleted.Equals(v.deleted) {
+					t.Fatal("another bitmap comes out")
+				}
+			}
+		}
+	}
+}

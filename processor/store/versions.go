@@ -102,7 +102,8 @@ func (v *versions) decodeChunk(chunk uint64, row []byte) error {
 	}
 	for i, part := range [][]byte{row[4 : 4+n], row[4+n:]} {
 		low := roaring.New()
-		if _, err := low.FromBuffer(part); err != nil {
+		// A copy: FromBuffer takes 16-bit words where they lie in the row, which is at odd addresses too.
+		if err := low.UnmarshalBinary(part); err != nil {
 			return fmt.Errorf("%w: versions: %v", errRow, err)
 		}
 		if err := low.Validate(); err != nil || !low.IsEmpty() && low.Maximum()>>chunkBits != 0 {
