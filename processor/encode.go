@@ -33,7 +33,7 @@ func (e *encoder) group(g *decide.Group) (*batch.Builder, error) {
 		case rec.Op.IsChange() || rec.Op == event.OpRestored:
 			c := event.Change{
 				Op: rec.Op, Partition: e.partition, Key: rec.Key, ID: rec.ID, Payload: rec.Payload, Before: x.Before,
-				Changed: x.Changed, ChangedKnown: x.ChangedKnown, Schema: x.Schema,
+				Changed: x.Changed, ChangedKnown: x.ChangedKnown, Schema: x.Schema, ReceivedMS: x.ReceivedMS,
 			}
 			e.key = stream.AppendRecordKey(e.key[:0], rec.Stream, rec.ID)
 			if rec.Op == event.OpRestored {

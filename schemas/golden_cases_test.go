@@ -172,6 +172,11 @@ var changeCases = []goldenCase{
 	{"deleted-pruned", "the last payload had been pruned", changeFields{
 		Op: event.OpDeleted, Partition: 3, Stream: brands, ID: "1", Meta: inGroup(90417).record(4711, 0, hashB, 3, 0),
 	}},
+	{"updated-received", "it is known when the raw event came in", changeFields{
+		Op: event.OpUpdated, Partition: 3, Stream: brands, ID: "1", Payload: ptr(`{"id":1,"changed":["x"],"source":{"ts_ms":1}}`),
+		Changed: []string{`,"source":{"ts_ms":1}`, "changed"}, Schema: `,"ts_ms":7`, Received: now - 42,
+		Meta: inGroup(90417).record(4711, now-86_400_000, hashB, 2, 43600),
+	}},
 	{"deleted-by-a-run", "a record that a full run did not save: no raw event is behind it", changeFields{
 		Op: event.OpDeleted, Partition: 3, Stream: brands, ID: "1", Payload: ptr(`{}`),
 		Meta: metaFields{Term: 3, Nonce: 1, CSN: 90417, SID: 7, RawOffset: -1, TS: now, Run: 12}.commit(1, 2345679).record(4711, now-1, hashB, 2, 0),

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/tidemark-dev/tidemark/schemas/cursor"
@@ -325,6 +326,7 @@ type changeFields struct {
 	Before    *string    `json:"before"`
 	Changed   []string   `json:"changed"`
 	Schema    string     `json:"schema"`
+	Received  int64      `json:"received_ms,omitempty"`
 	Meta      metaFields `json:"m"`
 }
 
@@ -363,10 +365,29 @@ func (f changeFields) encode(appendValue func([]byte, *event.Change, *event.Meta
 	}
 	c := event.Change{
 		Op: f.Op, Partition: f.Partition, Key: event.NewKey(f.Stream), ID: []byte(f.ID), Payload: bytesOf(f.Payload), Before: bytesOf(f.Before),
-		Changed: f.Changed, ChangedKnown: f.Changed != nil, Schema: []byte(f.Schema),
+		Changed: f.Changed, ChangedKnown: f.Changed != nil, Schema: []byte(f.Schema), ReceivedMS: f.Received,
 	}
 	value := appendValue(nil, &c, &m)
 	return record{stream.RecordKey(c.Key.Stream, f.ID), changesHeaders(f.Op, &m), text(value)}, nil
+}
+
+// sameTail wants the tail to say what the whole envelope says.
+func sameTail(value []byte, m *event.Meta, e *event.Envelope) error {
+	var t event.Tail
+	if err := event.ParseTail(value, m, &t); err != nil {
+		return err
+	}
+	var names []string
+	if t.ChangedKnown {
+		names = []string{}
+	}
+	for _, name := range t.Changed {
+		names = append(names, string(name))
+	}
+	if !reflect.DeepEqual(names, e.Changed) || t.ReceivedMS != e.Source.TSMillis {
+		return fmt.Errorf("the tail says %q, received %d; the envelope %q, %d", names, t.ReceivedMS, e.Changed, e.Source.TSMillis)
+	}
+	return nil
 }
 
 func encodeChange(f changeFields) (record, error) { return f.encode(event.AppendChange) }
@@ -386,7 +407,10 @@ func decodeChange(w record) (f changeFields, err error) {
 		return f, err
 	}
 	f = changeFields{
-		Op: op, Stream: e.Key.ID, ID: e.Key.RecordID, Payload: text(payload), Changed: e.Changed, Schema: e.Source.Schema,
+		Op: op, Stream: e.Key.ID, ID: e.Key.RecordID, Payload: text(payload), Changed: e.Changed, Schema: e.Source.Schema, Received: e.Source.TSMillis,
+	}
+	if err := sameTail(w.value(), m, &e); err != nil {
+		return f, err
 	}
 	inJSON := e.After
 	if op == event.OpDeleted {

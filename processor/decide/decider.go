@@ -137,7 +137,7 @@ func (c *Config) defaults() {
 // Event is one record of the raw topic. Its slices may be reused once the call that takes it has returned.
 type Event struct {
 	Offset  int64
-	TS      int64 // of the producer, ms
+	TS      int64 // of the raw topic, ms
 	Key     []byte
 	Value   []byte
 	Headers []event.Header
@@ -163,7 +163,8 @@ type Decider struct {
 	lastTS   int64
 	rawNext  int64
 	nextSID  uint32
-	newestMS int64 // newest producer time seen: the second clock of retention
+	newestMS int64 // newest time of the raw topic seen: the second clock of retention
+	eventMS  int64 // time of the event being decided
 
 	tips      map[string]*tip
 	last      *tip
@@ -332,7 +333,7 @@ func (d *Decider) decide(ev *Event) error {
 		d.resumeSweeps()
 	}
 	d.counters.Events++
-	d.newestMS = max(d.newestMS, ev.TS)
+	d.newestMS, d.eventMS = max(d.newestMS, ev.TS), ev.TS
 	r := &d.raw
 	perr := event.ParseRaw(ev.Headers, ev.Value, r)
 	t, kerr := d.tip(ev.Key)
@@ -418,6 +419,9 @@ const recordOverhead = 512 // estimate of key, headers and envelope in bytes
 
 func (d *Decider) add(t *tip, rec store.Record, x Extra) {
 	g := d.open()
+	if rec.Meta.RawOffset >= 0 {
+		x.ReceivedMS = d.eventMS
+	}
 	g.Records = append(g.Records, rec)
 	g.Extra = append(g.Extra, x)
 	g.Bytes += recordOverhead + len(rec.Payload) + len(x.Before)

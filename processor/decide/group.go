@@ -40,6 +40,7 @@ type Extra struct {
 	Changed      []string
 	ChangedKnown bool
 	Schema       []byte
+	ReceivedMS   int64 // time of the raw event on its topic
 }
 
 // DeadLetter is a raw event that could not be applied.

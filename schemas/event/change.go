@@ -39,6 +39,7 @@ type Change struct {
 	// ChangedKnown tells "nothing is known of the fields" (null) from "no field" (an empty list).
 	ChangedKnown bool
 	Schema       []byte // payload schema version of the raw event
+	ReceivedMS   int64  // when the raw topic received the event behind the change, ms since the epoch; 0: there is none
 }
 
 // Key is a stream with the pieces of JSON and text that all its change events share, so that they are rendered once.
@@ -109,6 +110,10 @@ func AppendChange(dst []byte, c *Change, m *Meta) []byte {
 	b = strconv.AppendUint(b, m.Run, 10)
 	if len(c.Schema) > 0 {
 		b = appendJSONString(append(b, `,"schema":`...), c.Schema)
+	}
+	if c.ReceivedMS > 0 {
+		b = append(b, `,"ts_ms":`...)
+		b = strconv.AppendInt(b, c.ReceivedMS, 10)
 	}
 	b = append(b, `},"ts_ms":`...)
 	b = strconv.AppendInt(b, m.TS, 10)
@@ -200,6 +205,7 @@ type EnvelopeSource struct {
 	RawOffset int64  `json:"raw_offset"`
 	Run       uint64 `json:"run"`
 	Schema    string `json:"schema,omitempty"`
+	TSMillis  int64  `json:"ts_ms,omitempty"` // when the raw topic received it
 }
 
 // ErrRecord is what errors of ParseRecord wrap.
