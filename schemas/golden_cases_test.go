@@ -249,6 +249,13 @@ var controlCases = []goldenCase{
 	})},
 	{"gap", "raw events were lost", about(event.Control{Op: event.OpGap, RawOffset: ptr(int64(100)), RawUntil: 200})},
 	{"seal", "the end of a generation", about(event.Control{Op: event.OpSeal})},
+	{"model-options", "from here on some members make no change", about(event.Control{
+		Op: event.OpModelOptions, Stream: &brands, Fingerprint: 0x37fd97d6, Ignored: []string{"/a/*/etag", "/lastSeen", "/æ~1ø"},
+	})},
+	{"model-options-defaults", "back to the defaults", about(event.Control{Op: event.OpModelOptions, Stream: &brands})},
+	{"model-options-largest", "a fingerprint of all bits; the list is too long to be told", about(event.Control{
+		Op: event.OpModelOptions, Stream: &exotic, Fingerprint: math.MaxUint32,
+	})},
 }
 
 var deadLetterCases = []goldenCase{

@@ -45,6 +45,10 @@ type Control struct {
 	RawOffset *int64 `json:"raw_offset,omitempty"`
 	RawUntil  int64  `json:"raw_until,omitempty"`
 	RecordID  string `json:"record_id,omitempty"`
+
+	// OpModelOptions
+	Fingerprint uint32   `json:"fingerprint,omitempty"` // of the options that decide what a change is; 0: the defaults
+	Ignored     []string `json:"ignored,omitempty"`     // JSON Pointers of members that make no change, sorted; absent also if they are too many to be told
 }
 
 // RunCounts is what a run did, exactly: every event of the run is in one of these.

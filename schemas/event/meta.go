@@ -32,6 +32,7 @@ const (
 	OpDeadLettered // a raw event could not be applied
 	OpGap          // raw events were lost to retention before they were read
 	OpSeal         // the last record of this generation
+	OpModelOptions // from here on saves of the stream are compared under other options
 	opEnd          //
 )
 
@@ -40,6 +41,7 @@ var opNames = [opEnd]string{
 	OpRunStarted: "RUN_STARTED", OpRunCompleted: "RUN_COMPLETED", OpRunFailed: "RUN_FAILED", OpSwept: "SWEPT",
 	OpReleased: "RELEASED", OpCheckpoint: "CHECKPOINT", OpCleared: "CLEARED", OpPruned: "PRUNED", OpPurged: "PURGED",
 	OpRestored: "RESTORED", OpDeadLettered: "DEAD_LETTERED", OpGap: "GAP", OpSeal: "SEAL",
+	OpModelOptions: "MODEL_OPTIONS",
 }
 
 func (o Op) String() string {
@@ -99,6 +101,8 @@ func ParseOp(b []byte) Op {
 		return OpGap
 	case "SEAL":
 		return OpSeal
+	case "MODEL_OPTIONS":
+		return OpModelOptions
 	}
 	return OpUnknown
 }
