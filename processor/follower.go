@@ -25,7 +25,7 @@ type follower struct {
 	store     *store.Store
 	reader    Reader
 	rule      *rulev.Reader[*store.Record]
-	models    map[string]*detect.Detector // by stream; nil: field hashes are not wanted
+	models    map[string]*detect.Detector // by stream, as the log says; nil: field hashes are not wanted
 	detectors map[string]*detect.Detector // by model and options
 	held      []*batch.Records            // batches whose records wait for the end of their group
 	apply     store.Group
@@ -266,11 +266,7 @@ func (f *follower) decode(r *batch.Record, rec *store.Record) error {
 	if rec.Payload, err = event.Payload(r.Value, &rec.Meta); err != nil {
 		return err
 	}
-	if op == event.OpDeleted {
-		return nil
-	}
-	rec.Raw = detect.Raw64(rec.Payload)
-	return f.fields(rec)
+	return nil
 }
 
 func splitKey(key []byte) (streamKey string, id []byte, err error) {
@@ -278,28 +274,58 @@ func splitKey(key []byte) (streamKey string, id []byte, err error) {
 	return s, []byte(i), err
 }
 
-// fields works out the field hashes as the writer did.
-func (f *follower) fields(rec *store.Record) error {
-	det, ok := f.models[rec.Stream]
-	if !ok {
-		id, err := stream.ParseKey(rec.Stream)
-		if err != nil {
-			return err
-		}
-		if m := f.cfg.model(id); !m.NoChanged {
-			options := fmt.Sprintf("%s %q", id.Model, m.Ignore)
-			if det = f.detectors[options]; det == nil {
-				if det, err = detect.New(detect.Options{Ignore: m.Ignore}); err != nil {
-					return fmt.Errorf("options of model %s: %w", id.Model, err)
-				}
-				f.detectors[options] = det
+// detect does to the records of a valid group what the writer did to their payloads: it works the hashes of bytes and fields out. A group
+// that was recognised has them. It must be done record by record, for what the fields are changes with the options that the log names.
+func (f *follower) detect(group []*store.Record) error {
+	if len(f.models) >= modelsMax {
+		clear(f.models)
+	}
+	for _, rec := range group {
+		switch {
+		case rec.Op == event.OpModelOptions && rec.Control != nil:
+			if err := f.setModel(rec.Stream, rec.Control.Fingerprint, rec.Control.Ignored); err != nil {
+				return err
+			}
+		case rec.Raw == 0 && rec.Op != event.OpDeleted && (rec.Op.IsChange() || rec.Op == event.OpRestored):
+			rec.Raw = detect.Raw64(rec.Payload)
+			if err := f.fields(rec); err != nil {
+				return fmt.Errorf("csn %d: %w", rec.Meta.CSN, err)
 			}
 		}
-		if len(f.models) >= modelsMax {
-			clear(f.models)
-		}
-		f.models[rec.Stream] = det
 	}
+	return nil
+}
+
+// setModel notes the options by which the records of a stream are compared from now on. Whether fields are hashed at all is not in the
+// log: that is the affair of each node.
+func (f *follower) setModel(key string, fingerprint uint32, ignored []string) error {
+	id, err := stream.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	var det *detect.Detector
+	if told := fingerprint == 0 || len(ignored) > 0; told && !f.cfg.model(id).NoChanged {
+		options := fmt.Sprintf("%s %q", id.Model, ignored)
+		if det = f.detectors[options]; det == nil {
+			if det, err = detect.New(detect.Options{Ignore: ignored}); err != nil {
+				return fmt.Errorf("options of model %s: %w", id.Model, err)
+			}
+			f.detectors[options] = det
+		}
+	}
+	f.models[key] = det
+	return nil
+}
+
+// fields works out the field hashes as the writer did.
+func (f *follower) fields(rec *store.Record) error {
+	if _, ok := f.models[rec.Stream]; !ok {
+		fingerprint, ignored := f.store.Options(rec.Stream)
+		if err := f.setModel(rec.Stream, fingerprint, ignored); err != nil {
+			return err
+		}
+	}
+	det := f.models[rec.Stream]
 	if det == nil {
 		return nil
 	}
@@ -350,6 +376,10 @@ func (f *follower) commit(group []*store.Record) error {
 	st := f.rule.State()
 	f.apply.Records = group
 	f.apply.State, f.apply.NextOffset = st, group[len(group)-1].Offset+1
+	if err := f.detect(group); err != nil {
+		// Nobody of ours writes such a group, and it counts: going on would be a guess.
+		return &rulev.HaltError{Want: st.NextCSN, Term: st.Term, Reason: fmt.Sprintf("the group up to csn %d cannot be read (%v)", st.NextCSN-1, err)}
+	}
 	if err := f.store.Apply(&f.apply); err != nil {
 		return fmt.Errorf("applying group up to csn %d: %w", st.NextCSN-1, err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemark-dev/tidemark/processor/store"
 	"github.com/tidemark-dev/tidemark/schemas/event"
 	"github.com/tidemark-dev/tidemark/schemas/rulev"
+	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
 
 var (
@@ -53,6 +54,8 @@ type bench struct {
 	now      time.Time
 	identity bool
 	crashed  bool
+	ignored  []string   // the options of the process that is alive
+	meant    [][]string // by raw offset: the options under which the event was decided, the last time that it was
 }
 
 // logged is a committed group as it lies in the log.
@@ -78,9 +81,19 @@ func newBench(t *testing.T, seed uint64, breaks decide.Breaks) *bench {
 	}
 	b.enc.partition = 1
 	b.open()
-	b.d = decide.New(b.dcfg, b.st)
+	b.boot()
 	b.begin()
 	return b
+}
+
+// boot starts a process on the open store, now and then with other options than the one before.
+func (b *bench) boot() {
+	if b.rng.IntN(2) == 0 {
+		b.ignored = model.Ignored(b.rng)
+	}
+	ignored := b.ignored
+	b.dcfg.Model = func(stream.ID) decide.Model { return decide.Model{Ignore: ignored} }
+	b.d = decide.New(b.dcfg, b.st)
 }
 
 // check ends the run on an error; runBench returns it. A broken program may break anywhere.
@@ -211,6 +224,10 @@ func (b *bench) step() {
 		err = b.d.Decide(&ev)
 	}
 	b.check(err)
+	for int64(len(b.meant)) <= next {
+		b.meant = append(b.meant, nil)
+	}
+	b.meant[next] = b.ignored
 	if b.d.Full() {
 		b.take()
 	}
@@ -236,11 +253,11 @@ func (b *bench) crash() {
 		b.check(b.st.Abandon())
 		b.fs = fs
 		b.open()
-		b.d = decide.New(b.dcfg, b.st)
+		b.boot()
 	case 1: // an orderly stop
 		b.check(b.st.Close())
 		b.open()
-		b.d = decide.New(b.dcfg, b.st)
+		b.boot()
 	}
 	b.begin()
 }
@@ -261,6 +278,7 @@ func (b *bench) drain() {
 func (b *bench) verify() (*model.Model, *model.Ledger, error) {
 	m := model.New(1, 4)
 	for i := range b.raw {
+		m.Ignore = b.meant[i]
 		m.Apply(b.raw[i].Key, b.raw[i].Headers, b.raw[i].Value)
 	}
 	l := model.NewLedger()
@@ -317,6 +335,7 @@ func TestI4_I9_BrokenRulesAreCaught(t *testing.T) {
 	for name, breaks := range map[string]decide.Breaks{
 		"no pending delete": {NoPendingDelete: true}, "no ordinal guard": {NoOrdinalGuard: true}, "no start of replay": {NoReplayStart: true},
 		"no replay": {NoReplay: true}, "no replacement of hot entries": {NoCacheReplace: true},
+		"no hashing again": {NoRehash: true}, "hashes alone decide": {HashAlone: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const most = 400

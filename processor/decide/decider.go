@@ -86,6 +86,8 @@ type Breaks struct {
 	NoReplayStart   bool // mark-only replay takes events from before the run's start
 	NoReplay        bool // no mark-only replay after a takeover
 	NoCacheReplace  bool // an applied change does not replace its hot entry
+	NoRehash        bool // a version from before a change of the options is compared by the hash that it has
+	HashAlone       bool // it is hashed again only if the hash that it has differs
 }
 
 func (c *Config) defaults() {

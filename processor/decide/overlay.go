@@ -18,12 +18,13 @@ type tip struct {
 	s         *store.Stream
 	model     Model
 	det       *detect.Detector
+	told      bool // the log names the options of model
 	misplaced bool
 
 	table      *table
 	overlay    map[string]*version // changes in flight, by record id
 	generation int                 // rises when everything older than the overlay is void: after a clear
-	names      map[uint32][]string // shapes in flight
+	names      map[uint32][]string // of shapes met; the state may not have them: they are in flight, or in hot entries alone
 	windows    []*window
 	usedAt     uint64
 	missed     uint64 // rows read one by one since the table was made, or loading it was last tried
@@ -103,9 +104,9 @@ func (t *tip) reset(s *store.Stream) {
 	t.s = s
 	clear(t.overlay)
 	t.generation++
-	t.names = nil
 	t.windows = nil
 	t.replayFence = 0
+	t.told = false
 }
 
 // detector returns the compiled options of the tip's model. It is shared by all streams of the model, for it learns what their records

@@ -17,6 +17,11 @@ func (d *Decider) record(t *tip, w *window, ev *Event, r *event.Raw) error {
 	if w != nil {
 		w.events++
 	}
+	if !t.told && r.Type != event.RawDelete {
+		if err := d.tellOptions(t, ev.Offset); err != nil {
+			return err
+		}
+	}
 	fp := hot.FingerprintOf(r.ID)
 	if len(r.Value) > d.cfg.RecordBytesMax {
 		prev, err := d.lookup(t, r.ID, fp, false, 0)
@@ -74,13 +79,24 @@ func (d *Decider) save(t *tip, w *window, ev *Event, r *event.Raw, fp hot.Finger
 			return err
 		}
 	}
-	if prev.live && prev.Hash == res.Hash && !t.sweepsAny(&prev, d) {
+	same := prev.live && prev.Hash == res.Hash
+	if t.outdated(&prev) && !(same && d.cfg.Breaks.HashAlone) && !t.sweepsAny(&prev, d) {
+		if same, err = d.rehash(t, det, fp, payload, raw, &prev, &res); err != nil {
+			return err
+		}
+	}
+	if same && !t.sweepsAny(&prev, d) {
 		if prev.flying != nil {
 			prev.flying.entry.Raw = raw
 		} else {
 			t.table.SetRaw(fp, prev.CSN, raw)
 		}
 		return d.unchanged(t, ev, r, fp, payload, raw, prev)
+	}
+	if prev.Rehashed {
+		if prev, err = d.announced(t, r.ID, fp, prev); err != nil {
+			return err
+		}
 	}
 	if prev, err = d.sweepFirst(t, r.ID, fp, prev); err != nil {
 		return err
@@ -109,7 +125,7 @@ func (d *Decider) unchanged(t *tip, ev *Event, r *event.Raw, fp hot.Fingerprint,
 	if prev.PayloadCSN > max(d.floor, t.s.PrunedUntil) || t.model.NoRestore {
 		return nil
 	}
-	if !prev.looked {
+	if !prev.looked || prev.Rehashed {
 		var err error
 		if prev, err = d.lookup(t, r.ID, fp, false, 0); err != nil {
 			return err
@@ -148,13 +164,14 @@ func (d *Decider) update(t *tip, w *window, ev *Event, r *event.Raw, fp hot.Fing
 			return d.refuse(t, w, ev, r, &prev, &event.RawError{Code: errcode.RawInvalidHeader, Detail: "header rm is not a JSON array of JSON Pointers"})
 		}
 	}
-	stored, ok, err := d.payload(t, &prev)
+	stored, ok, err := d.stored(t, &prev)
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return d.refuse(t, w, ev, r, &prev, &event.RawError{Code: errcode.RawPayloadPruned, Detail: "there is nothing to merge the update into"})
 	}
+	prev.payload = stored
 	merged, err := detect.Merge(stored, r.Value, remove)
 	if err != nil {
 		return d.refuse(t, w, ev, r, &prev, badPayload(err))

@@ -16,6 +16,7 @@ type Entry struct {
 	Hash       [16]byte
 	Raw        uint64
 	Deleted    bool
+	Rehashed   bool // Hash, Shape and Fields are those of the stored payload under newer options than it was announced with
 	Shape      uint32
 	Fields     []uint32 // aliases scratch memory of the table: valid until the next call
 }
@@ -65,6 +66,7 @@ const (
 	flagUnknown = 1 << 49 // the record exists, and nothing is known of it
 	flagMoved   = 1 << 50 // its payload has a csn of its own
 	flagPartial = 1 << 51 // it has fields that are not kept: all that can be said is Unchanged
+	flagRehash  = 1 << 52 // hash and fields are not those that R has
 
 	fullBytes  = 56
 	leanBytes  = 24
@@ -171,7 +173,8 @@ func (t *Table) Probe(fp Fingerprint, raw uint64, e *Entry) Result {
 	return Known
 }
 
-// Lookup is Probe without a payload: for deletes and partial updates.
+// Lookup is Probe without a payload: for deletes and partial updates. These need the hash that was announced, so that about an entry that
+// was hashed again it says Unknown.
 func (t *Table) Lookup(fp Fingerprint, e *Entry) Result {
 	pos, ok := t.find(fp)
 	switch {
@@ -181,7 +184,7 @@ func (t *Table) Lookup(fp Fingerprint, e *Entry) Result {
 		return Unknown
 	}
 	s := t.full.at(pos)
-	if s.csn&(flagUnknown|flagPartial) != 0 {
+	if s.csn&(flagUnknown|flagPartial|flagRehash) != 0 {
 		return Unknown
 	}
 	t.entry(pos, s, e)
@@ -205,7 +208,7 @@ func (t *Table) payloadCSN(pos int, csn uint64) uint64 {
 func (t *Table) entry(pos int, s *full, e *Entry) {
 	*e = Entry{
 		CSN: s.csn & wordMask, PayloadCSN: t.payloadCSN(pos, s.csn), FirstSeen: int64(s.first & wordMask), Rev: uint64(s.rev),
-		Hash: s.hash, Raw: s.raw, Deleted: s.csn&flagDeleted != 0,
+		Hash: s.hash, Raw: s.raw, Deleted: s.csn&flagDeleted != 0, Rehashed: s.csn&flagRehash != 0,
 	}
 	if number := s.first >> wordBits; number != 0 {
 		e.Shape = t.shapes[number-1]
@@ -262,6 +265,9 @@ func (t *Table) Put(fp Fingerprint, e *Entry) {
 	csn := e.CSN & wordMask
 	if e.Deleted {
 		csn |= flagDeleted
+	}
+	if e.Rehashed {
+		csn |= flagRehash
 	}
 	if e.CSN > wordMask {
 		csn |= flagUnknown

@@ -38,7 +38,7 @@ func TestTable_NeverLies(t *testing.T) {
 			case 3, 4, 5, 6, 7, 8:
 				e := Entry{
 					CSN: uint64(step + 1), PayloadCSN: uint64(step + 1), FirstSeen: int64(step), Rev: uint64(rng.IntN(9)), Raw: uint64(rng.IntN(4)),
-					Deleted: rng.IntN(5) == 0, Hash: [16]byte{byte(step), byte(step >> 8)},
+					Deleted: rng.IntN(5) == 0, Hash: [16]byte{byte(step), byte(step >> 8)}, Rehashed: rng.IntN(9) == 0,
 				}
 				if n := rng.IntN(12); n > 0 {
 					if rng.IntN(50) == 0 {
@@ -70,14 +70,17 @@ func TestTable_NeverLies(t *testing.T) {
 				case r == Unchanged && (e.CSN != want.CSN || e.PayloadCSN != want.PayloadCSN):
 					t.Fatalf("seed %d, step %d: %s is unchanged at %d and %d, but is %+v", seed, step, id, e.CSN, e.PayloadCSN, want)
 				case r == Known && (e.CSN != want.CSN || e.PayloadCSN != want.PayloadCSN || e.Hash != want.Hash || e.FirstSeen != want.FirstSeen || e.Rev != want.Rev ||
-					e.Raw != want.Raw || e.Deleted != want.Deleted || e.Shape != want.Shape || !slices.Equal(e.Fields, want.Fields)):
+					e.Raw != want.Raw || e.Deleted != want.Deleted || e.Rehashed != want.Rehashed || e.Shape != want.Shape || !slices.Equal(e.Fields, want.Fields)):
 					t.Fatalf("seed %d, step %d: %s is %+v, but is %+v", seed, step, id, e, want)
 				}
 				if r == Known {
 					known++
 				}
-				if l := tab.Lookup(fp, &e); l == Absent && exists {
+				switch l := tab.Lookup(fp, &e); {
+				case l == Absent && exists:
 					t.Fatalf("seed %d, step %d: look-up says %s is absent", seed, step, id)
+				case l == Known && want.Rehashed:
+					t.Fatalf("seed %d, step %d: look-up takes the hash of %s for the announced one", seed, step, id)
 				}
 			}
 			if budget.Used() > budget.Max() || tab.Bytes() != budget.Used() {

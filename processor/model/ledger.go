@@ -30,10 +30,33 @@ type Ledger struct {
 type Account struct {
 	Records map[string]*Entry
 	Runs    map[uint64]*Run
+	// Options are the options of the stream's model as the log tells them, ascending by offset on the raw topic.
+	Options []Options
 	sid     uint32
 	live    uint64
 	digest  *big.Int
 	dels    map[uint64]uint64 // deletions by deletion detection, by run
+}
+
+// Options say which members make no change in the raw events from an offset on.
+type Options struct {
+	From        int64
+	Fingerprint uint32
+	Ignored     []string
+
+	csn uint64
+}
+
+// Ignored returns what makes no change in the event of a stream at an offset of the raw topic.
+func (l *Ledger) Ignored(key string, offset int64) (ignored []string) {
+	if a := l.Streams[key]; a != nil {
+		for _, o := range a.Options {
+			if o.From <= offset {
+				ignored = o.Ignored
+			}
+		}
+	}
+	return ignored
 }
 
 // Entry is a record in the ledger.
@@ -137,6 +160,22 @@ func (l *Ledger) Take(op event.Op, m *event.Meta, key, value []byte) error {
 			return fail("run %d said it would delete %d, and deleted %d", m.Run, run.ToDelete, a.dels[m.Run])
 		}
 		run.Outcome = "completed"
+	case event.OpModelOptions:
+		last := Options{From: -1}
+		if n := len(a.Options); n > 0 {
+			last = a.Options[n-1]
+		}
+		switch {
+		case c.Fingerprint == last.Fingerprint:
+			return fail("the options are what they were: %x", c.Fingerprint)
+		case slices.Equal(c.Ignored, last.Ignored):
+			return fail("fingerprints %x and %x of one list, %q", c.Fingerprint, last.Fingerprint, c.Ignored)
+		case (c.Fingerprint == 0) != (len(c.Ignored) == 0):
+			return fail("fingerprint %x of %q", c.Fingerprint, c.Ignored)
+		case m.RawOffset <= last.From:
+			return fail("options from raw offset %d on come after those from %d on", m.RawOffset, last.From)
+		}
+		a.Options = append(a.Options, Options{m.RawOffset, c.Fingerprint, c.Ignored, m.CSN})
 	case event.OpCleared, event.OpPurged:
 		if c.Mode == event.ClearSoft {
 			return nil
@@ -226,7 +265,7 @@ func (l *Ledger) change(op event.Op, m *event.Meta, key, value []byte, fail func
 		if !e.Live {
 			return fail("I4: UPDATED of %q, which is not live", id)
 		}
-		if e.Hash == hash {
+		if e.Hash == hash && (len(a.Options) == 0 || e.CSN > a.Options[len(a.Options)-1].csn) {
 			return fail("I4: UPDATED of %q with the same hash", id)
 		}
 		if m.FirstSeen != e.First {
@@ -337,9 +376,9 @@ func traceless(c event.RunCounts) event.RunCounts {
 	return c
 }
 
-// sameLife compares two lives; "?" stands for changed members that are not known.
+// sameLife compares two lives. That the names of changed members are not known ("?") is no excuse: no payload is pruned here.
 func sameLife(want, have []Change) bool {
 	return slices.EqualFunc(want, have, func(a, b Change) bool {
-		return a.Op == b.Op && a.Payload == b.Payload && (a.Changed == b.Changed || b.Changed == "?")
+		return a.Op == b.Op && a.Payload == b.Payload && a.Changed == b.Changed
 	})
 }

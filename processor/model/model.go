@@ -36,7 +36,7 @@ type Stream struct {
 // Record is one record and its life. A hard clear ends all lives.
 type Record struct {
 	Live    bool
-	Payload string // canonical, of the latest version
+	Payload string // canonical, of the latest version, ignored members and all
 	Raw     []byte
 	Life    []Change
 }
@@ -60,7 +60,9 @@ type Model struct {
 	partition  int32
 	partitions int32
 	Dead       int // dead letters
-	Ignore     []string
+	// Ignore are the top-level members that do not count in the events that come next. What is stored stays as it is; it is compared
+	// with what comes as if it came now.
+	Ignore []string
 }
 
 // New returns a model of one partition.
@@ -206,17 +208,20 @@ func (m *Model) record(s *Stream, w *window, r *event.Raw) {
 		}
 		r.Value = merged
 	}
-	payload, err := Canonical(r.Value, m.Ignore)
+	payload, err := Canonical(r.Value, nil)
 	if err != nil {
 		dead()
 		return
 	}
+	changed := ""
+	if live {
+		changed = m.changedNames(rec.Raw, r.Value)
+	}
 	switch {
-	case live && rec.Payload == payload:
+	case live && changed == "":
 		s.saw(id)
 		count(func(c *event.RunCounts) { c.Unchanged++ })
 	case live:
-		changed := changedNames(rec.Payload, payload)
 		rec.Payload, rec.Raw = payload, slices.Clone(r.Value)
 		s.note(rec, id, Change{Op: event.OpUpdated, Payload: payload, Changed: changed})
 		count(func(c *event.RunCounts) { c.Updated++ })
@@ -454,11 +459,17 @@ func mergeObjects(a, b map[string]any) map[string]any {
 	return a
 }
 
-// changedNames compares two canonical objects.
-func changedNames(a, b string) string {
+// changedNames returns the names of the members that count and differ, joined.
+func (m *Model) changedNames(a, b []byte) string {
 	var x, y map[string]json.RawMessage
-	if json.Unmarshal([]byte(a), &x) != nil || json.Unmarshal([]byte(b), &y) != nil {
-		return "?"
+	for into, payload := range map[*map[string]json.RawMessage][]byte{&x: a, &y: b} {
+		text, err := Canonical(payload, m.Ignore)
+		if err == nil {
+			err = json.Unmarshal([]byte(text), into)
+		}
+		if err != nil {
+			return "?"
+		}
 	}
 	var names []string
 	for k, v := range x {

@@ -66,6 +66,9 @@ func (w *Workload) payload(id string) []byte {
 	if w.rng.IntN(8) == 0 {
 		members = append(members, `"Ünïcode":"\u00e9"`)
 	}
+	if w.rng.IntN(2) == 0 {
+		members = append(members, fmt.Sprintf(`"seen":%d`, w.rng.IntN(3)))
+	}
 	w.rng.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
 	out := "{"
 	for i, m := range members {
@@ -75,6 +78,11 @@ func (w *Workload) payload(id string) []byte {
 		out += m
 	}
 	return []byte(out + "}")
+}
+
+// Ignored returns one of a few lists of members to ignore; the payloads have all of them at times.
+func Ignored(rng *rand.Rand) []string {
+	return [][]string{nil, {"/seen"}, {"/seen", "/v"}, {"/nested"}, {"/id", "/nested", "/seen", "/Ünïcode"}}[rng.IntN(5)]
 }
 
 func (w *Workload) id(s *source) string { return "r" + strconv.Itoa(w.rng.IntN(s.ids)) }

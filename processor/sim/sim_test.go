@@ -168,6 +168,7 @@ func (w *world) start(fs *vfs.MemFS) {
 	dial := n.faults.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return w.net.DialContext(ctx, network, addr)
 	})
+	ignored := model.Ignored(w.rng)
 	seed := w.rng.Uint64()
 	nonces := rand.New(rand.NewPCG(seed, 5))
 	var nonceMu = make(chan struct{}, 1)
@@ -179,7 +180,8 @@ func (w *world) start(fs *vfs.MemFS) {
 			return nonces.Uint32()
 		},
 		StandBy: time.Second, Assigned: w.assigned, MemtableBytes: 1 << 20, HotBytes: int64(w.rng.IntN(3)) << 14, BufferBytes: 1 << 18,
-		Decide: decide.Config{GroupRecords: 1 + w.rng.IntN(30), SweepRecords: 1 + w.rng.IntN(10), Breaks: w.plan.decide},
+		Decide: decide.Config{GroupRecords: 1 + w.rng.IntN(30), SweepRecords: 1 + w.rng.IntN(10), Breaks: w.plan.decide,
+			Model: func(stream.ID) decide.Model { return decide.Model{Ignore: ignored} }},
 	}
 	go func() {
 		defer close(n.done)
@@ -347,10 +349,6 @@ func (w *world) read(cl *kgo.Client) (*model.Model, *model.Ledger, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m := model.New(0, partitions)
-	for _, r := range raw {
-		m.Apply(r.Key, headers(r), r.Value)
-	}
 	changes, err := w.records(cl, w.names.Changes)
 	if err != nil {
 		return nil, nil, err
@@ -379,6 +377,12 @@ func (w *world) read(cl *kgo.Client) (*model.Model, *model.Ledger, error) {
 				return nil, nil, err
 			}
 		}
+	}
+	// Which node decided an event, with which options, only the log can tell.
+	m := model.New(0, partitions)
+	for _, r := range raw {
+		m.Ignore = l.Ignored(string(r.Key), r.Offset)
+		m.Apply(r.Key, headers(r), r.Value)
 	}
 	return m, l, nil
 }

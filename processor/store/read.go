@@ -55,6 +55,16 @@ func (s *Store) Stream(key string) (*Stream, bool) {
 	return st.Clone(), true
 }
 
+// Options returns the options that the log names for a stream: their fingerprint, and which members they ignore.
+func (s *Store) Options(key string) (fingerprint uint32, ignored []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if st := s.streams[s.byKey[key]]; st != nil {
+		return st.Options, st.Ignored
+	}
+	return 0, nil
+}
+
 // Streams returns copies of the streams that match filter; an empty part matches everything. Ordered by key.
 func (s *Store) Streams(filter stream.ID) []*Stream {
 	s.mu.RLock()

@@ -33,6 +33,11 @@ type Stream struct {
 	ActiveMS    int64  `json:"active_ms"`           // last sign of a sync, for the purge of abandoned streams
 	Purged      bool   `json:"purged,omitempty"`
 
+	// Versions up to OptionsCSN were hashed under other options than those that Options stands for.
+	Options    uint32   `json:"options,omitempty"` // fingerprint; 0: the defaults
+	OptionsCSN uint64   `json:"options_csn,omitempty"`
+	Ignored    []string `json:"ignored,omitempty"` // not to be changed in place: copies of a Stream share it
+
 	Checkpoint    json.RawMessage `json:"checkpoint,omitempty"`
 	CheckpointCSN uint64          `json:"checkpoint_csn,omitempty"`
 
@@ -257,6 +262,8 @@ func (s *Stream) applyControl(r *Record) {
 			run.Status = RunCompleted
 			run.dirty = true
 		}
+	case event.OpModelOptions:
+		s.Options, s.OptionsCSN, s.Ignored = c.Fingerprint, m.CSN, c.Ignored
 	case event.OpCheckpoint:
 		s.Checkpoint, s.CheckpointCSN = c.State, m.CSN
 	case event.OpCleared, event.OpPurged:
