@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -72,7 +71,7 @@ type world struct {
 
 // node is one process: its disk, its connections, its processor.
 type node struct {
-	fs     *vfs.MemFS
+	fs     *disk
 	faults *faultconn.Injector
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -153,11 +152,11 @@ func (w *world) produce(cl *kgo.Client, ev model.RawEvent) error {
 }
 
 // start runs a node, on a disk of its own or on one that a killed node left.
-func (w *world) start(fs *vfs.MemFS) {
+func (w *world) start(fs *disk) {
 	w.nodes++
 	n := &node{fs: fs, done: make(chan struct{}), faults: faultconn.New(w.rng.Uint64())}
 	if n.fs == nil {
-		n.fs = vfs.NewCrashableMem()
+		n.fs = newDisk()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop = cancel
@@ -242,7 +241,7 @@ func (w *world) kill() {
 	i := w.rng.IntN(len(w.alive))
 	n := w.alive[i]
 	w.alive = append(w.alive[:i:i], w.alive[i+1:]...)
-	disk := n.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: w.rng.IntN(101), RNG: w.rng})
+	disk := n.fs.crash(w.rng)
 	n.end()
 	switch w.rng.IntN(3) {
 	case 0:
