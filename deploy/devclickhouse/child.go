@@ -1,0 +1,147 @@
+package devclickhouse
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/bridge"
+	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/chdb"
+)
+
+// childEnv tells a process that it is the child, and what it is to do.
+const childEnv = "TIDEMARK_CLICKHOUSE_CHILD"
+
+// Files that the child inherits, after the three of every process.
+const (
+	listenerFD = 3
+	lockFD     = 4 // held, never used: see C1
+)
+
+// childGrace is how long running statements may take to end when the child stops.
+const childGrace = stopTimeout / 2
+
+// orders are what the child is told in its environment. There is nothing secret in them.
+type orders struct {
+	Dir        string `json:"dir"`
+	Library    string `json:"library"`
+	MaxQueries int    `json:"max_queries"`
+	// Confined says that the process has been confined, and is not to be again.
+	Confined bool `json:"confined"`
+}
+
+// secrets are what the child is told through its standard input, in one line. What follows it is the end of the parent.
+type secrets struct {
+	Owner  bridge.Login `json:"owner"`
+	Reader bridge.Login `json:"reader"`
+}
+
+// report is the line that the child writes to its standard output once it serves.
+type report struct {
+	Version  string `json:"tidemark_clickhouse_version"`
+	Confined bool   `json:"confined"`
+}
+
+// RunChild makes this process the engine's if it was started to be that. Main must call it before anything else, and so must the
+// TestMain of a package whose tests call [Start]. It returns false at once in any other process. In the child it serves until the
+// parent says stop or ends; then it returns true, and the process should end, or exits with a status of 1 if that failed.
+func RunChild() bool {
+	text, isChild := os.LookupEnv(childEnv)
+	if !isChild {
+		return false
+	}
+	if err := runChild(text); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return true
+}
+
+func runChild(text string) error {
+	var o orders
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		return fmt.Errorf("reading the orders of the parent: %w", err)
+	}
+	confined := o.Confined
+	if !confined {
+		// Returns only if this system cannot confine: the new image of this process comes back here, with Confined set.
+		if err := confine(o); err != nil {
+			fmt.Fprintln(os.Stderr, "running without confinement:", err)
+		}
+	}
+	stdin := bufio.NewReader(os.Stdin)
+	line, err := stdin.ReadBytes('\n')
+	if err != nil {
+		return fmt.Errorf("reading the logins from the parent: %w", err)
+	}
+	var logins secrets
+	if err := json.Unmarshal(line, &logins); err != nil {
+		return errors.New("reading the logins from the parent: they are not in the form expected")
+	}
+	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	go func() {
+		io.Copy(io.Discard, stdin)
+		cancel()
+	}()
+	return serve(stop, o, logins, confined)
+}
+
+// serve runs the engine and the bridge until the context ends.
+func serve(stop context.Context, o orders, logins secrets, confined bool) error {
+	ln, err := net.FileListener(os.NewFile(listenerFD, "listener"))
+	if err != nil {
+		return fmt.Errorf("taking over the listener: %w", err)
+	}
+	lib, err := chdb.Open(o.Library)
+	if err != nil {
+		return err
+	}
+	server, err := bridge.Open(bridge.Config{
+		Library:    lib,
+		Path:       filepath.Join(o.Dir, dataDir),
+		ConfigFile: filepath.Join(o.Dir, configFile),
+		Owner:      logins.Owner,
+		Reader:     logins.Reader,
+		MaxQueries: o.MaxQueries,
+		Logger:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	if err := json.NewEncoder(os.Stdout).Encode(report{Version: server.Version(), Confined: confined}); err != nil {
+		return fmt.Errorf("telling the parent: %w", err) // it is gone
+	}
+	select {
+	case err = <-served:
+	case <-stop.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), childGrace)
+	defer cancel()
+	return errors.Join(err, server.Close(ctx))
+}
+
+// emptyDir removes what a killed child left in the folder for temporary files.
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
