@@ -156,6 +156,7 @@ func (c *Config) client(onDataLoss func(string, int32)) (*kgo.Client, error) {
 		kgo.ProducerLinger(c.Linger),
 		kgo.ProducerOnDataLossDetected(onDataLoss),
 		kgo.RecordRetries(math.MaxInt64), // for ever; see the package documentation
+		kgo.AlwaysRetryEOF(),             // a broker that dies while it is greeted is one that comes back, not a mistake in the settings
 		kgo.RecordDeliveryTimeout(0),
 		// The window bounds; the client's own limit would block under the run's lock.
 		kgo.MaxBufferedRecords(windowRecordsMax+1),

@@ -61,7 +61,7 @@ func producerOptions(addr string) []kgo.Opt {
 		kgo.SeedBrokers(addr), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.StopProducerOnDataLossDetected(), kgo.RecordRetries(math.MaxInt64), kgo.RecordDeliveryTimeout(0),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }), kgo.MetadataMinAge(50 * time.Millisecond),
-		kgo.ProducerLinger(time.Millisecond), kgo.DisableClientMetrics(),
+		kgo.ProducerLinger(time.Millisecond), kgo.DisableClientMetrics(), kgo.AlwaysRetryEOF(),
 	}
 }
 
