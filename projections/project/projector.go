@@ -336,21 +336,23 @@ func (b *batches) folder(partition int32, r fold.Resume) (*folder, error) {
 // take folds a group, once there is room for it.
 func (b *batches) take(ctx context.Context, g *follow.Group) error {
 	b.mu.Lock()
+	f, err := b.folder(g.Partition, fold.Resume{Position: follow.AtStart(g.Partition)})
+	b.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if !f.begun { // nobody else looks at a folder that has not begun
+		if err := b.begin(ctx, f, g); err != nil {
+			return err
+		}
+	}
+	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.rows.Len() >= b.p.cfg.BatchRows && !b.closed {
 		b.room.Wait()
 	}
 	if b.closed {
 		return follow.ErrStop
-	}
-	f, err := b.folder(g.Partition, fold.Resume{Position: follow.AtStart(g.Partition)})
-	if err != nil {
-		return err
-	}
-	if !f.begun {
-		if err := b.begin(ctx, f, g); err != nil {
-			return err
-		}
 	}
 	if err := f.Take(g, b.rows); err != nil {
 		return fmt.Errorf("partition %d: %w", g.Partition, err)
@@ -453,6 +455,9 @@ func (b *batches) swap() (rows *fold.Rows, positions []Progress, raws map[int32]
 		f.Flush(b.rows)
 		positions = append(positions, Progress{Partition: partition, Resume: f.Resume(), CSN: f.CSN(), AtMS: f.at})
 		raws[partition] = offsets{raw: f.raw, next: f.next}
+	}
+	if len(positions) == 0 {
+		return nil, nil, nil
 	}
 	rows, b.rows, b.spare = b.rows, b.spare, nil
 	b.room.Broadcast()
