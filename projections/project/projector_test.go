@@ -80,7 +80,7 @@ func TestJ2_EverythingIsWrittenOnce(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
-			l, m := newLogs(rng, 3), newMemory(t, rand.New(rand.NewPCG(seed, 2)))
+			l, m := newLogs(rand.New(rand.NewPCG(seed, 6)), 3), newMemory(t, rand.New(rand.NewPCG(seed, 2)))
 			m.bad = rng.IntN(60)
 			cfg := testConfig(t, l, m)
 			var wg sync.WaitGroup
@@ -132,7 +132,7 @@ func TestJ4_RetentionWasFaster(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 3))
-			l, m := newLogs(rng, 2), newMemory(t, rand.New(rand.NewPCG(seed, 4)))
+			l, m := newLogs(rand.New(rand.NewPCG(seed, 7)), 2), newMemory(t, rand.New(rand.NewPCG(seed, 4)))
 			cfg := testConfig(t, l, m)
 			var wg sync.WaitGroup
 			first := start(t, cfg, &wg)
@@ -179,11 +179,36 @@ func TestJ4_RetentionWasFaster(t *testing.T) {
 	}
 }
 
+// J4: a store that has lost the positions, and a log that has lost its head: what is summed up stays, and nothing is counted twice.
+func TestJ4_PositionsAndTheHeadOfTheLogAreGone(t *testing.T) {
+	for seed := range uint64(40) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 8))
+			l, m := newLogs(rand.New(rand.NewPCG(seed, 9)), 2), newMemory(t, rand.New(rand.NewPCG(seed, 10)))
+			cfg := testConfig(t, l, m)
+			var wg sync.WaitGroup
+			first := start(t, cfg, &wg)
+			l.grow(60)
+			written(t, l, m)
+			first.kill()
+			wg.Wait()
+			clear(m.positions)
+			l.trim(rng.Float64())
+			l.grow(20)
+			second := start(t, cfg, &wg)
+			written(t, l, m)
+			second.kill()
+			wg.Wait()
+			checkTotals(t, seed, l, m)
+		})
+	}
+}
+
 // A store that is short of memory gets less at a time.
 func TestJ2_RowsAreHalvedUnderPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 5))
-		l, m := newLogs(rng, 2), newMemory(t, rng)
+		l, m := newLogs(rng, 2), newMemory(t, rand.New(rand.NewPCG(1, 6)))
 		m.trouble = Pressure
 		cfg := testConfig(t, l, m)
 		cfg.BatchRows = 5000
@@ -204,7 +229,7 @@ func TestJ2_RowsAreHalvedUnderPressure(t *testing.T) {
 func TestStatus_SaysHowLongItMayLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(2, 5))
-		l, m := newLogs(rng, 1), newMemory(t, rng)
+		l, m := newLogs(rng, 1), newMemory(t, rand.New(rand.NewPCG(2, 6)))
 		cfg := testConfig(t, l, m)
 		cfg.Now = func() time.Time { return time.UnixMilli(1_763_700_000_000).Add(time.Since(synctestEpoch)) }
 		var wg sync.WaitGroup
