@@ -23,8 +23,8 @@ const childEnv = "TIDEMARK_CLICKHOUSE_CHILD"
 
 // Files that the child inherits, after the three of every process.
 const (
-	listenerFD = 3
-	lockFD     = 4 // held, never used: see C1
+	_          = iota + 3 // the lock: held, never used, see C1
+	listenerFD            // not for a binary, which listens itself
 )
 
 // childGrace is how long running statements may take to end when the child stops.
@@ -34,6 +34,7 @@ const childGrace = stopTimeout / 2
 type orders struct {
 	Dir        string `json:"dir"`
 	Library    string `json:"library"`
+	Binary     string `json:"binary,omitempty"`
 	MaxQueries int    `json:"max_queries"`
 	// Confined says that the process has been confined, and is not to be again.
 	Confined bool `json:"confined"`
@@ -71,10 +72,11 @@ func runChild(text string) error {
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		return fmt.Errorf("reading the orders of the parent: %w", err)
 	}
-	confined := o.Confined
-	if !confined {
+	if o.Binary == "" && !o.Confined {
 		// Returns only if this system cannot confine: the new image of this process comes back here, with Confined set.
-		if err := confine(o); err != nil {
+		if err := confine(o); errors.Is(err, errHalfConfined) {
+			return err
+		} else if err != nil {
 			fmt.Fprintln(os.Stderr, "running without confinement:", err)
 		}
 	}
@@ -93,11 +95,17 @@ func runChild(text string) error {
 		io.Copy(io.Discard, stdin)
 		cancel()
 	}()
-	return serve(stop, o, logins, confined)
+	if o.Binary != "" {
+		return mind(stop, o)
+	}
+	return serve(stop, o, logins)
 }
 
+// errHalfConfined says that a process has lost rights in one of its threads, and is not to be used.
+var errHalfConfined = errors.New("starting the confined process")
+
 // serve runs the engine and the bridge until the context ends.
-func serve(stop context.Context, o orders, logins secrets, confined bool) error {
+func serve(stop context.Context, o orders, logins secrets) error {
 	ln, err := net.FileListener(os.NewFile(listenerFD, "listener"))
 	if err != nil {
 		return fmt.Errorf("taking over the listener: %w", err)
@@ -120,7 +128,7 @@ func serve(stop context.Context, o orders, logins secrets, confined bool) error 
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
-	if err := json.NewEncoder(os.Stdout).Encode(report{Version: server.Version(), Confined: confined}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(report{Version: server.Version(), Confined: o.Confined}); err != nil {
 		return fmt.Errorf("telling the parent: %w", err) // it is gone
 	}
 	select {

@@ -106,7 +106,7 @@ func confine(o orders) error {
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
 		return fmt.Errorf("confining the process: %w", errno)
 	}
-	return fmt.Errorf("starting the confined process: %w", unix.Exec(exe, os.Args, env))
+	return fmt.Errorf("%w: %w", errHalfConfined, unix.Exec(exe, os.Args, env))
 }
 
 func allow(ruleset int, path string, access uint64) error {

@@ -39,6 +39,14 @@ func (s *Server) spawn() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.listener != nil {
+		listener, err := s.listener.File()
+		if err != nil {
+			return nil, fmt.Errorf("handing down the listener: %w", err)
+		}
+		defer listener.Close() // a copy that stayed open here would keep the port after Stop
+		cmd.ExtraFiles = append(cmd.ExtraFiles, listener)
+	}
 	p := &process{cmd: cmd, tail: &tail{}, began: time.Now(), ready: make(chan struct{}), ended: make(chan struct{})}
 	cmd.Stderr = p.tail
 	ownGroup(cmd)
@@ -74,14 +82,11 @@ func (s *Server) spawn() (*process, error) {
 
 // command returns what to run, and what to write to it first.
 func (s *Server) command() (*exec.Cmd, []byte, error) {
-	if s.cfg.Binary != "" {
-		return s.binaryCommand(), nil, nil
-	}
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, nil, fmt.Errorf("looking for this program: %w", err)
 	}
-	text, err := json.Marshal(orders{Dir: s.cfg.Dir, Library: s.library, MaxQueries: s.cfg.MaxQueries})
+	text, err := json.Marshal(orders{Dir: s.cfg.Dir, Library: s.library, Binary: s.cfg.Binary, MaxQueries: s.cfg.MaxQueries})
 	if err != nil {
 		return nil, nil, fmt.Errorf("encoding the orders: %w", err)
 	}
@@ -97,11 +102,7 @@ func (s *Server) command() (*exec.Cmd, []byte, error) {
 		"TMPDIR=" + filepath.Join(s.cfg.Dir, tmpDir),
 		fmt.Sprintf("GOMEMLIMIT=%d", clamp(s.cfg.MemoryBytes/16, 64*mib, 256*mib)), // of the bridge: what it holds is buffers
 	}
-	listener, err := s.listener.File()
-	if err != nil {
-		return nil, nil, fmt.Errorf("handing down the listener: %w", err)
-	}
-	cmd.ExtraFiles = []*os.File{listener, s.lock}
+	cmd.ExtraFiles = []*os.File{s.lock}
 	return cmd, append(feed, '\n'), nil
 }
 

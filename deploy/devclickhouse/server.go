@@ -11,10 +11,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -110,7 +108,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err = s.prepare(ctx); err != nil {
 		return nil, err
 	}
-	undo = append(undo, func() { s.listener.Close() })
+	undo = append(undo, func() { s.closeListener() })
 	if s.metrics, err = newMetrics(cfg.Registerer, s); err != nil {
 		return nil, err
 	}
@@ -169,35 +167,16 @@ func (s *Server) prepare(ctx context.Context) error {
 		err = s.prepareBinary()
 	}
 	if err != nil {
-		s.listener.Close()
+		s.closeListener()
 	}
 	return err
 }
 
-// bind listens. For port 0 it tries that of the last start first, for as long as the child of a killed parent may hold it.
-func bind(ctx context.Context, listen string, lastPort int) (*net.TCPListener, error) {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return nil, fmt.Errorf("reading listen address %q: %w", listen, err)
+func (s *Server) closeListener() error {
+	if s.listener == nil {
+		return nil
 	}
-	try := listen
-	if port == "0" && lastPort != 0 {
-		try = net.JoinHostPort(host, strconv.Itoa(lastPort))
-	}
-	for deadline := time.Now().Add(bindRetry); ; time.Sleep(bindRetryStep) {
-		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", try)
-		switch {
-		case err == nil:
-			return ln.(*net.TCPListener), nil
-		case ctx.Err() != nil || !errors.Is(err, syscall.EADDRINUSE):
-			return nil, fmt.Errorf("listening on %s: %w", try, err)
-		case time.Now().Before(deadline):
-		case try != listen:
-			try, deadline = listen, time.Now()
-		default:
-			return nil, fmt.Errorf("listening on %s: the port is taken by another program; stop that one or choose another port: %w", try, err)
-		}
-	}
+	return s.listener.Close()
 }
 
 // bringUp starts the child and waits until it answers.
@@ -222,14 +201,12 @@ func (s *Server) bringUp(ctx context.Context) (*process, error) {
 
 // awaitReady waits for the child's report, then for its answer to a statement.
 func (s *Server) awaitReady(ctx context.Context, p *process) error {
-	if s.cfg.Binary == "" {
-		select {
-		case <-p.ready:
-		case <-p.ended:
-			return errors.New(p.gone())
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the child to answer: %w; its last lines:\n%s", ctx.Err(), p.tail)
-		}
+	select {
+	case <-p.ready:
+	case <-p.ended:
+		return errors.New(p.gone())
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the child to answer: %w; its last lines:\n%s", ctx.Err(), p.tail)
 	}
 	for {
 		err := s.createDatabase(ctx)
@@ -383,7 +360,7 @@ func (s *Server) enter(phase Phase, p *process) {
 // finish gives back what Start took.
 func (s *Server) finish(phase Phase) {
 	s.enter(phase, nil)
-	s.stopErr = errors.Join(s.stopErr, s.listener.Close(), s.lock.Close())
+	s.stopErr = errors.Join(s.stopErr, s.closeListener(), s.lock.Close())
 	s.metrics.unregister()
 }
 

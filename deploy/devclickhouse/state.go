@@ -23,7 +23,7 @@ const (
 	tmpDir     = "tmp"
 )
 
-var ours = []string{lockFile, stateFile, configFile, usersFile, dataDir, backupDir, tmpDir}
+var ours = []string{lockFile, stateFile, configFile, usersFile, serverFile, dataDir, backupDir, tmpDir}
 
 // state is what outlives the processes, beside the data.
 type state struct {
