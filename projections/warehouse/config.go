@@ -63,13 +63,15 @@ type Config struct {
 
 // Warehouse is a database of projections. It is safe for concurrent use.
 type Warehouse struct {
-	cfg   Config
-	keep  Retention
-	conn  driver.Conn
-	http  bool
-	log   *slog.Logger
-	block blockSize
-	pool  batchPool
+	cfg  Config
+	keep Retention
+	conn driver.Conn
+	http bool
+	// encoded has blocks sent as we encode them; only HTTP takes them.
+	encoded bool
+	log     *slog.Logger
+	block   blockSize
+	pool    batchPool
 }
 
 var nameMatch = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]{0,63}$`)
@@ -109,6 +111,7 @@ func Open(cfg Config) (*Warehouse, error) {
 	if cfg.Retention != nil {
 		w.keep = *cfg.Retention
 	}
+	w.encoded = w.http
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
@@ -118,7 +121,7 @@ func Open(cfg Config) (*Warehouse, error) {
 	opt.MaxIdleConns = opt.MaxOpenConns
 	opt.ConnMaxLifetime = 10 * time.Minute
 	opt.DialTimeout = 5 * time.Second
-	opt.ReadTimeout = w.cfg.Timeout + 10*time.Second // the context comes first
+	opt.ReadTimeout = longTimeout + 10*time.Second // contexts come first
 	opt.ConnOpenStrategy = clickhouse.ConnOpenRoundRobin
 	opt.ClientInfo.Products = append(opt.ClientInfo.Products, struct{ Name, Version string }{"tidemark", "1"})
 	if !w.http && opt.Compression == nil {
@@ -162,8 +165,34 @@ func (w *Warehouse) exec(ctx context.Context, comment, sql string, args ...any) 
 	return w.conn.Exec(ctx, sql, args...)
 }
 
+// longTimeout is for statements that go over whole tables.
+const longTimeout = 2 * time.Hour
+
+// long is context for a statement that goes over whole tables.
+func (w *Warehouse) long(ctx context.Context, comment string) (context.Context, context.CancelFunc) {
+	return w.within(ctx, longTimeout, comment, nil)
+}
+
+// execLong is exec for a statement that goes over whole tables.
+func (w *Warehouse) execLong(ctx context.Context, comment, sql string) error {
+	ctx, cancel := w.within(ctx, longTimeout, comment, insertSettings)
+	defer cancel()
+	return w.conn.Exec(ctx, sql)
+}
+
+// scalar reads the one value of a query.
+func (w *Warehouse) scalar(ctx context.Context, comment, sql string, into any, args ...any) error {
+	ctx, cancel := w.context(ctx, comment, nil)
+	defer cancel()
+	return w.conn.QueryRow(ctx, sql, args...).Scan(into)
+}
+
 // context adds the timeout of one statement and the settings that all statements have.
 func (w *Warehouse) context(ctx context.Context, comment string, more clickhouse.Settings, opts ...clickhouse.QueryOption) (context.Context, context.CancelFunc) {
+	return w.within(ctx, w.cfg.Timeout, comment, more, opts...)
+}
+
+func (w *Warehouse) within(ctx context.Context, limit time.Duration, comment string, more clickhouse.Settings, opts ...clickhouse.QueryOption) (context.Context, context.CancelFunc) {
 	settings := clickhouse.Settings{"log_comment": "tidemark:" + comment}
 	for k, v := range more {
 		settings[k] = v
@@ -171,6 +200,6 @@ func (w *Warehouse) context(ctx context.Context, comment string, more clickhouse
 	if w.http {
 		settings["wait_end_of_query"] = 1
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	return clickhouse.Context(ctx, append(opts, clickhouse.WithSettings(settings))...), cancel
 }

@@ -57,9 +57,7 @@ func (w *Warehouse) render(file string, generation int) ([]string, error) {
 		"levels":     w.levels,
 		"generation": func() int { return generation },
 		"quantile":   QuantileSQL,
-		"lag_bounds": func() string {
-			return strings.Trim(strings.ReplaceAll(fmt.Sprint(fold.LagBounds), " ", ", "), "[]")
-		},
+		"lag_bounds": lagBounds,
 		"day_or_month": func(column string) string {
 			if w.cfg.Topology == Embedded {
 				return "toYYYYMM(" + column + ")"
@@ -76,7 +74,7 @@ func (w *Warehouse) render(file string, generation int) ([]string, error) {
 			return "non_replicated_deduplication_window = 0"
 		},
 		"stream_columns": func() string { return streamViewColumns },
-		"stream":         func() string { return "environment, integration, connection, model, variant" },
+		"stream":         func() string { return streamKey },
 		"buckets":        w.bucketsView,
 	}).ParseFS(ddl, file, "ddl/parts/*.tmpl")
 	if err != nil {
@@ -123,11 +121,17 @@ func templates(folder string) []string {
 	return files
 }
 
+// streamKey is what every sort key begins with.
+const streamKey = "environment, integration, connection, model, variant"
+
+func lagBounds() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(fold.LagBounds), " ", ", "), "[]")
+}
+
 // QuantileSQL is an expression for a quantile of lag in ms, from a lag histogram and the highest lag, which are expressions too. Within
 // the bounds of a bucket it interpolates; above the last bound it goes up to the highest lag. NULL if nothing was counted.
 // Histograms add up: sumForEach(lag_hist) over any rows of the views has the same form.
 func QuantileSQL(hist, highest string, q float64) string {
-	bounds := strings.Trim(strings.ReplaceAll(fmt.Sprint(fold.LagBounds), " ", ", "), "[]")
 	sql := "if(arraySum(HIST) = 0, NULL, least(HIGHEST, LOWER + (UPPER - LOWER) * (TARGET - BEFORE) / HIST[BUCKET]))"
 	for _, term := range [][2]string{
 		{"LOWER", "[0, BOUNDS][BUCKET]"},
@@ -135,7 +139,7 @@ func QuantileSQL(hist, highest string, q float64) string {
 		{"BEFORE", "arrayConcat([0], arrayCumSum(HIST))[BUCKET]"},
 		{"BUCKET", "arrayFirstIndex(c -> c >= TARGET, arrayCumSum(HIST))"},
 		{"TARGET", fmt.Sprintf("%g * arraySum(HIST)", q)},
-		{"BOUNDS", bounds},
+		{"BOUNDS", lagBounds()},
 		{"LAST", fmt.Sprint(fold.LagBounds[len(fold.LagBounds)-1])},
 		{"HIGHEST", highest},
 		{"HIST", hist},

@@ -120,7 +120,7 @@ func (w *Warehouse) Purge(ctx context.Context) error {
 			if !touched[table] {
 				continue
 			}
-			if err := w.exec(ctx, "purge", "ALTER TABLE "+w.table(table, g)+w.onCluster()+" APPLY DELETED MASK SETTINGS mutations_sync = 2"); err != nil {
+			if err := w.execLong(ctx, "purge", "ALTER TABLE "+w.table(table, g)+w.onCluster()+" APPLY DELETED MASK SETTINGS mutations_sync = 2"); err != nil {
 				return fmt.Errorf("purging %s of generation %d: %w", table, g, err)
 			}
 		}

@@ -185,7 +185,7 @@ func (w *Warehouse) insertContext(ctx context.Context, table string, opts ...cli
 // insert sends rows from..to of a table. *buf is reused.
 func (w *Warehouse) insert(ctx context.Context, generation int, t *layout, from, to int, buf *[]byte) error {
 	into := fmt.Sprintf("INSERT INTO %s (%s)", w.table(t.table, generation), t.names)
-	if w.http {
+	if w.encoded {
 		return w.insertEncoded(ctx, into, t, from, to, buf)
 	}
 	return w.insertBatch(ctx, into, t, from, to)

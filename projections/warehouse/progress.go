@@ -55,7 +55,7 @@ func (w *Warehouse) StoreProgress(ctx context.Context, generation int, progress 
 // insertShared inserts all rows of a small table that is not of a generation.
 func (w *Warehouse) insertShared(ctx context.Context, t *layout) error {
 	into := fmt.Sprintf("INSERT INTO %s (%s)", w.shared(t.table), t.names)
-	if w.http {
+	if w.encoded {
 		return w.insertEncoded(ctx, into, t, 0, t.rows(), new([]byte))
 	}
 	return w.insertBatch(ctx, into, t, 0, t.rows())
