@@ -11,6 +11,9 @@ import (
 )
 
 func main() {
+	if cli.Child() {
+		return
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	os.Exit(cli.Main(context.Background(), cli.Process{

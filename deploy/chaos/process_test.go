@@ -143,7 +143,7 @@ func environment() (env []string) {
 			env = append(env, kv)
 		}
 	}
-	return append(env, "GORACE=halt_on_error=1")
+	return append(env, "GORACE=halt_on_error=1", "TIDEMARK_NO_PROJECTIONS=true")
 }
 
 func (p *process) signal(sig syscall.Signal) {

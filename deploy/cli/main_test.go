@@ -196,7 +196,7 @@ func TestUnreachable(t *testing.T) {
 		append([]string{"held", "approve", "7", "--yes"}, kafka...),
 		append([]string{"topics"}, kafka...),
 		append([]string{"records", "get", "--http", "127.0.0.1:1"}, stream...),
-		{"up", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:1"},
+		{"up", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:1", "--no-projections"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			began := time.Now()
@@ -217,7 +217,7 @@ func TestMain_TheSecondSignalEndsAtOnce(t *testing.T) {
 	signals <- syscall.SIGTERM
 	// up waits for the first to be handled in an orderly way; the second must not wait for that.
 	Main(t.Context(), Process{
-		Args: []string{"up", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}, Stdin: strings.NewReader(""),
+		Args: []string{"up", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0", "--no-projections"}, Stdin: strings.NewReader(""),
 		Stdout: &stdout, Stderr: &stderr, Signals: signals, Exit: func(code int) { exited <- code },
 	})
 	select {
@@ -235,7 +235,7 @@ func TestMain_AnInterruptedCommandIsNotAFailureOfUp(t *testing.T) {
 	cancel(errInterrupted)
 	var stdout, stderr bytes.Buffer
 	code := Main(ctx, Process{
-		Args:  []string{"up", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"},
+		Args:  []string{"up", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0", "--no-projections"},
 		Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr,
 	})
 	if code != exitOK {

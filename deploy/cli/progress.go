@@ -48,6 +48,13 @@ func (p *progress) step(done, total, records int64) {
 	})
 }
 
+// bytes shows that done of total bytes are there.
+func (p *progress) bytes(step string, done, total int64) {
+	p.draw(func(time.Duration) string {
+		return fmt.Sprintf("%s %s of %s MB", step, count(done>>20), count(total>>20))
+	})
+}
+
 // wait shows what is being waited for.
 func (p *progress) wait(what string) {
 	p.draw(func(elapsed time.Duration) string { return fmt.Sprintf("%s, %s", what, elapsed.Round(time.Second)) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +19,7 @@ type upFlags struct {
 	stack  stack.Config
 	kafka  kafkaFlags
 	memory byteSize
+	views  projectionFlags
 	models string
 	demo   bool
 }
@@ -49,6 +51,7 @@ func (a *app) upCommand() *cobra.Command {
 	f.Var(&u.memory, "memory", "memory that the process may use")
 	f.StringVar(&u.models, "models", "", "YAML `file` that says how the records of a model are compared: ignored members, before, ratios")
 	f.DurationVar(&c.ShutdownTimeout, "shutdown-timeout", c.ShutdownTimeout, "time for everything to stop; a second Ctrl-C stops at once")
+	u.views.register(cmd)
 	f.BoolVar(&u.demo, "demo", false, "load four snapshots of real data and show the changes")
 	return cmd
 }
@@ -67,6 +70,10 @@ func (a *app) up(ctx context.Context, u *upFlags) error {
 		if cfg.Models, err = stack.LoadModels(u.models); err != nil {
 			return usagef("The format is in the documentation of deploy/stack, ModelOptions.", "%v", err)
 		}
+	}
+	var err error
+	if cfg.Projections, err = u.views.config(a.env); err != nil {
+		return err
 	}
 	if err := cfg.Validate(); err != nil {
 		return usagef("", "%v", err)
@@ -125,6 +132,10 @@ func (a *app) serve(ctx context.Context, u *upFlags, s *stack.Stack) error {
 	if err := a.printBanner(at, shown); err != nil {
 		return err
 	}
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
 	if err := s.WaitReady(ctx); err != nil {
 		return err
 	}
@@ -136,6 +147,7 @@ func (a *app) serve(ctx context.Context, u *upFlags, s *stack.Stack) error {
 	} else {
 		fmt.Fprintf(a.out, "ready after %s\n", took)
 	}
+	watch.Go(func() { a.watchProjections(watching, s) })
 	if u.demo {
 		if err := a.demo(ctx, s, shown); err != nil {
 			return fmt.Errorf("running the demo: %w", err)
@@ -158,6 +170,10 @@ type upEvent struct {
 	PID        int      `json:"pid,omitempty"`
 
 	DurationMS int64 `json:"duration_ms,omitempty"`
+
+	ClickHouse string `json:"clickhouse,omitempty"` // host:port
+	Database   string `json:"database,omitempty"`
+	DSN        string `json:"dsn,omitempty"` // of the login that only reads
 
 	Loaded *loadResult `json:"loaded,omitempty"`
 	Change *changeLine `json:"change,omitempty"`

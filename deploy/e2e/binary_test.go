@@ -62,6 +62,7 @@ func launch(t *testing.T, args ...string) *process {
 	}
 	p := &process{cmd: exec.Command(name, args...), lines: make(chan string, 100_000), waited: make(chan error, 1)}
 	p.cmd.Stderr = &p.stderr
+	p.cmd.Env = append(os.Environ(), "TIDEMARK_NO_PROJECTIONS=true")
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,8 @@ type Config struct {
 
 	Models func(stream.ID) decide.Model // how records are compared, see LoadModels; nil: the same way for all
 
+	Projections ProjectionsConfig
+
 	MemoryBytes     int64         // what the process may use, see Memory
 	ShutdownTimeout time.Duration // for everything to stop
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,8 @@ type Stack struct {
 	log  *slog.Logger
 	reg  *prometheus.Registry
 	view view
+
+	projections atomic.Pointer[projections]
 
 	started   chan struct{}
 	endpoints Endpoints // set before started is closed

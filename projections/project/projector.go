@@ -58,7 +58,8 @@ type Lag struct {
 	LogEnd    int64
 	Position  int64
 	Records   int64
-	MS        int64 // age of the oldest record that was not read; 0: there is none
+	MS        int64         // age of the oldest record that was not read; 0: there is none
+	ToLoss    time.Duration // until the log drops a record that was not read; negative: there is none, or it keeps everything
 }
 
 // Trouble is what stands between us and the store.
@@ -85,6 +86,7 @@ type Range struct {
 	Topic      string
 	Partition  int32
 	Start, End int64
+	Read       int64 // up to where Follow has read, what it does not deliver included; 0: not known
 }
 
 // Config of a Projector. Zero values stand for the defaults.
@@ -359,6 +361,7 @@ func (b *batches) take(ctx context.Context, g *follow.Group) error {
 	}
 	last := &g.Records[len(g.Records)-1]
 	f.moved, f.at, f.raw, f.next = true, last.Meta.TS, g.State().RawNext, g.Next.Offset
+	b.p.status.took(g.Partition, g.Next.Offset)
 	if b.rows.Len() >= b.p.cfg.BatchRows {
 		select {
 		case b.full <- struct{}{}:

@@ -3,6 +3,7 @@ package project
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -17,6 +18,8 @@ type KafkaSource struct {
 	names  topic.Names
 	client *kgo.Client
 	admin  *kadm.Client
+
+	reading atomic.Pointer[follow.Follower]
 }
 
 // NewKafkaSource makes a source. cfg says how to connect; its partitions and positions do not count. Close it.
@@ -50,6 +53,7 @@ func (s *KafkaSource) Follow(ctx context.Context, positions []follow.Position, t
 	if err != nil {
 		return err
 	}
+	s.reading.Store(f)
 	return f.Run(ctx, take)
 }
 
@@ -69,9 +73,19 @@ func (s *KafkaSource) Ranges(ctx context.Context) (ranges []Range, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the ends of the log: %w", err)
 	}
+	read := map[int32]int64{}
+	if f := s.reading.Load(); f != nil {
+		for _, p := range f.Positions() {
+			read[p.Partition] = p.Offset
+		}
+	}
 	ends.Each(func(end kadm.ListedOffset) {
 		start, _ := starts.Lookup(end.Topic, end.Partition)
-		ranges = append(ranges, Range{Topic: end.Topic, Partition: end.Partition, Start: start.Offset, End: end.Offset})
+		r := Range{Topic: end.Topic, Partition: end.Partition, Start: start.Offset, End: end.Offset}
+		if r.Topic == s.names.Changes {
+			r.Read = max(read[r.Partition], 0)
+		}
+		ranges = append(ranges, r)
 	})
 	return ranges, nil
 }

@@ -43,6 +43,8 @@ type PartitionStatus struct {
 	BehindMS  int64
 	RawNext   int64 // of the processor
 	RawEnd    int64 // of the raw topic
+
+	taken int64 // position behind the last group that was taken
 }
 
 type offsets struct{ raw, next int64 }
@@ -89,6 +91,12 @@ func (s *status) begin(stored []Progress) {
 		p := s.part(at.Partition)
 		p.CSN, p.AtMS = at.CSN, at.AtMS
 	}
+}
+
+func (s *status) took(partition int32, next int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.part(partition).taken = next
 }
 
 func (s *status) troubled(t Trouble, err error) {
@@ -214,12 +222,18 @@ func (p *Projector) measured(ranges []Range) (samples []Lag) {
 	now := s.now()
 	for _, r := range ranges {
 		part := s.part(r.Partition)
-		l := Lag{Topic: r.Topic, Partition: r.Partition, AtMS: now.UnixMilli(), LogStart: r.Start, LogEnd: r.End}
+		l := Lag{Topic: r.Topic, Partition: r.Partition, AtMS: now.UnixMilli(), LogStart: r.Start, LogEnd: r.End, ToLoss: -1}
 		switch r.Topic {
 		case p.cfg.ChangesTopic:
 			part.LogEnd = r.End
+			if part.taken <= part.Position || part.taken == 0 && part.Position < 0 {
+				part.Position = max(part.Position, r.Read) // takeovers and leftovers are read, and nothing comes of them
+			}
 			part.behind(now)
 			l.Component, l.Position, l.Records, l.MS = "projections", part.Position, part.Behind, part.BehindMS
+			if s.retention > 0 && part.Behind > 0 && part.AtMS > 0 {
+				l.ToLoss = max(s.retention-now.Sub(time.UnixMilli(part.AtMS)), 0)
+			}
 		case p.cfg.RawTopic:
 			part.RawEnd = r.End
 			l.Component, l.Position, l.Records = "processor", part.RawNext, max(r.End-part.RawNext, 0)
