@@ -15,12 +15,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Deps is what the server needs of the process around it. All are required.
+// Deps is what the server needs of the process around it. All but Observability are required.
 type Deps struct {
-	View     View
-	Logger   *slog.Logger
-	Metrics  *Metrics
-	Gatherer prometheus.Gatherer // what /metrics shows
+	View          View
+	Observability Observability // nil: there are no projections, and their routes say so
+	Logger        *slog.Logger
+	Metrics       *Metrics
+	Gatherer      prometheus.Gatherer // what /metrics shows
 }
 
 // Server answers HTTP requests. Safe for concurrent use.

@@ -62,6 +62,17 @@ const (
 	UnsupportedOperation Code = "unsupported"
 )
 
+// Observability.
+const (
+	ObservabilityOff     Code = "observability.off"
+	ObservabilityAway    Code = "observability.away"
+	ObservabilityTooMuch Code = "observability.too_much"
+	UnknownRecord        Code = "history.unknown_record"
+	UnknownVersion       Code = "history.unknown_version"
+	PayloadGone          Code = "history.payload_gone"
+	HistoryExpired       Code = "history.expired"
+)
+
 // Info is what is known of a code. Status is 0 where the code never leaves over HTTP.
 type Info struct {
 	Code    Code
@@ -124,6 +135,14 @@ func init() {
 	register(RunTimeout, 504, "The run was not processed in time.", "See that the processor is running and not lagging, then look at runs.")
 	register(UnknownHeldRun, 404, "There is no such held deletion.", "List the held deletions first.")
 	register(UnsupportedOperation, 400, "The operation is not supported here.", "See the documentation of the command.")
+
+	register(ObservabilityOff, 503, "There are no projections here to ask.", "Install npm, so that up can fetch its ClickHouse, or start up with --clickhouse DSN; the history is caught up from the log.")
+	register(ObservabilityAway, 503, "ClickHouse does not answer, or its tables are not there yet.", "Try again shortly: changes wait in the log meanwhile, and nothing is lost.")
+	register(ObservabilityTooMuch, 422, "The question takes too much time or memory.", "Ask for less time, or for fewer streams: name an integration, connection or model.")
+	register(UnknownRecord, 404, "No change of this record is known.", "Check integration, connection, model, variant and id; what is older than the retention of history is not kept.")
+	register(UnknownVersion, 404, "The record has no such version.", "Take csns from the history of the record.")
+	register(PayloadGone, 410, "The changes topic does not hold the payload of this version any more.", "The history still names the fields that changed; a longer retention of the changes topic keeps payloads longer.")
+	register(HistoryExpired, 410, "The kept history of this record does not reach back that far.", "Ask for a later time: the oldest one is in the history of the record.")
 }
 
 // Lookup returns what is known of a code, and whether it is registered.
