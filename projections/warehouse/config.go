@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -84,6 +85,9 @@ func Open(cfg Config) (*Warehouse, error) {
 		var err error
 		if opt, err = clickhouse.ParseDSN(cfg.DSN); err != nil {
 			return nil, fmt.Errorf("reading DSN: %w", err)
+		}
+		if scheme, _, _ := strings.Cut(cfg.DSN, "://"); !slices.Contains([]string{"http", "https", "clickhouse", "tcp"}, scheme) {
+			return nil, fmt.Errorf("reading DSN: %q is not http, https or clickhouse", scheme)
 		}
 	case len(cfg.Addr) == 0:
 		return nil, errors.New("opening warehouse: neither a DSN nor an address is given")

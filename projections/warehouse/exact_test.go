@@ -484,7 +484,7 @@ func (l *madeLog) histories() []expectation {
 		if len(out) == 25 {
 			break
 		}
-		e := expectation{sql: fmt.Sprintf("SELECT "+msOf+`(changed_at), action, revision, seconds_since_previous * 1000, toUInt8(reverted), payload_bytes, payload_delta, fingerprint, csn, koffset
+		e := expectation{sql: fmt.Sprintf("SELECT "+msOf+`(changed_at), action, revision, round(seconds_since_previous * 1000), toUInt8(reverted), payload_bytes, payload_delta, fingerprint, csn, koffset
 FROM @record_history(environment = %s, integration = %s, connection = %s, model = %s, variant = %s, record_id = %s)`, sqlString(s.Environment), sqlString(s.Integration),
 			sqlString(s.Connection), sqlString(s.Model), sqlString(s.Variant), sqlString(record))}
 		seen := make(map[uint64]bool)

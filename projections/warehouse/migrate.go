@@ -66,7 +66,8 @@ func (w *Warehouse) bootstrap() []Statement {
   state     Enum8('started' = 1, 'done' = 2),
   at        DateTime64(3, 'UTC') DEFAULT now64(3)
 ) ENGINE = `+w.engine("MergeTree")+`
-ORDER BY (migration, statement, at)`, false))
+ORDER BY (migration, statement, at)
+SETTINGS `+w.noDedup(), false))
 }
 
 // statements are those of a folder of ddl, under a prefix.
