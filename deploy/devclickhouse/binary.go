@@ -53,7 +53,7 @@ func (s *Server) prepareBinary() error {
 }
 
 // mind runs the binary until the context ends, as the child of the supervisor: the binary itself would outlive its parents.
-func mind(stop context.Context, o orders) error {
+func mind(stop context.Context, o orders, grace func() time.Duration) error {
 	cmd := exec.Command(o.Binary, "server", "--config-file="+filepath.Join(o.Dir, serverFile))
 	cmd.Dir = o.Dir
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
@@ -82,7 +82,7 @@ func mind(stop context.Context, o orders) error {
 	select {
 	case <-ended: // of the signal
 		return nil
-	case <-time.After(childGrace):
+	case <-time.After(grace()):
 		return errors.Join(errors.New("the clickhouse binary did not stop in time"), cmd.Process.Kill())
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/bridge"
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/chdb"
@@ -27,8 +28,15 @@ const (
 	listenerFD            // not for a binary, which listens itself
 )
 
-// childGrace is how long running statements may take to end when the child stops.
-const childGrace = stopTimeout / 2
+const (
+	// childGrace is how long running statements may take to end when the parent says stop, orphanGrace when it is gone: then its
+	// successor may be waiting for the directory.
+	childGrace  = stopTimeout / 2
+	orphanGrace = 500 * time.Millisecond
+
+	// stopLine is what the parent writes when it means the child to stop.
+	stopLine = "stop\n"
+)
 
 // orders are what the child is told in its environment. There is nothing secret in them.
 type orders struct {
@@ -40,7 +48,7 @@ type orders struct {
 	Confined bool `json:"confined"`
 }
 
-// secrets are what the child is told through its standard input, in one line. What follows it is the end of the parent.
+// secrets are what the child is told through its standard input, in one line. What follows it is stopLine, or the end of the parent.
 type secrets struct {
 	Owner  bridge.Login `json:"owner"`
 	Reader bridge.Login `json:"reader"`
@@ -91,21 +99,29 @@ func runChild(text string) error {
 	}
 	stop, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
+	var orphaned atomic.Bool
 	go func() {
-		io.Copy(io.Discard, stdin)
+		line, err := stdin.ReadString('\n')
+		orphaned.Store(err != nil || line != stopLine)
 		cancel()
 	}()
-	if o.Binary != "" {
-		return mind(stop, o)
+	grace := func() time.Duration {
+		if orphaned.Load() {
+			return orphanGrace
+		}
+		return childGrace
 	}
-	return serve(stop, o, logins)
+	if o.Binary != "" {
+		return mind(stop, o, grace)
+	}
+	return serve(stop, o, logins, grace)
 }
 
 // errHalfConfined says that a process has lost rights in one of its threads, and is not to be used.
 var errHalfConfined = errors.New("starting the confined process")
 
 // serve runs the engine and the bridge until the context ends.
-func serve(stop context.Context, o orders, logins secrets) error {
+func serve(stop context.Context, o orders, logins secrets, grace func() time.Duration) error {
 	ln, err := net.FileListener(os.NewFile(listenerFD, "listener"))
 	if err != nil {
 		return fmt.Errorf("taking over the listener: %w", err)
@@ -135,7 +151,7 @@ func serve(stop context.Context, o orders, logins secrets) error {
 	case err = <-served:
 	case <-stop.Done():
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), childGrace)
+	ctx, cancel := context.WithTimeout(context.Background(), grace())
 	defer cancel()
 	return errors.Join(err, server.Close(ctx))
 }

@@ -61,7 +61,12 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics until Stop; nil for none.
 	Registerer prometheus.Registerer
+
+	pace pace // of a test
 }
+
+// pace is how often the child is asked for a sign of life, and how long it may take to give one.
+type pace struct{ pingEvery, pingTimeout time.Duration }
 
 // withDefaults returns the config filled in, or everything that is wrong with it.
 func (c Config) withDefaults() (Config, error) {
@@ -101,6 +106,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.User == c.ReadUser {
 		bad("both logins are called %q", c.User)
 	}
+	if c.pace == (pace{}) {
+		c.pace = pace{pingEvery: pingEvery, pingTimeout: pingTimeout}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -133,6 +141,6 @@ const (
 	pingEvery     = 5 * time.Second
 	pingTimeout   = 5 * time.Second
 	pingsToHang   = 6
-	bindRetry     = 2 * time.Second // a child of a killed parent may hold the port, and the lock, this long
+	bindRetry     = 3 * time.Second // a child of a killed parent may hold the port, and the lock, this long
 	bindRetryStep = 20 * time.Millisecond
 )

@@ -55,13 +55,14 @@ func engineConfig(dir string, memory int64) []byte {
 }
 
 // usersConfig returns the settings that every statement starts from: those that differ between versions of ClickHouse and would
-// change what a caller sees, and bounds that have a big GROUP BY or ORDER BY use the disk where it would have run out of memory.
+// change what a caller sees (implicit_select is on in the library, as in clickhouse-local, and off in a server), and bounds that have a big GROUP BY or ORDER BY use the disk where it would have run out of memory.
 func usersConfig(memory int64) []byte {
 	spill := engineLimit(memory) / 4
 	return fmt.Appendf(nil, `<clickhouse>
   <profiles><default>
     <async_insert>0</async_insert>
     <mutations_sync>1</mutations_sync>
+    <implicit_select>0</implicit_select>
     <max_bytes_before_external_group_by>%[1]d</max_bytes_before_external_group_by>
     <max_bytes_before_external_sort>%[1]d</max_bytes_before_external_sort>
   </default></profiles>

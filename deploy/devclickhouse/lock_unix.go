@@ -43,8 +43,5 @@ func lockDir(ctx context.Context, dir string) (*os.File, error) {
 // else.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// killGroup ends the process and all of its group.
-func killGroup(p *os.Process) {
-	syscall.Kill(-p.Pid, syscall.SIGKILL)
-	p.Kill()
-}
+// killGroup ends the process and all of its group. An error says that they are gone.
+func killGroup(p *os.Process) { syscall.Kill(-p.Pid, syscall.SIGKILL) }

@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		runParent(text)
 		return
 	}
+	if path := os.Getenv(binaryEnv); path != "" {
+		runBinary(path)
+		return
+	}
 	code := m.Run()
 	if shared.server != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -70,6 +70,9 @@ func (s *Server) spawn() (*process, error) {
 			}
 		}
 		io.Copy(io.Discard, stdout)
+		// The child holds the other end until it exits, and it is not reaped yet, so its number is still its own: what it leaves
+		// in its group, which a killed minder does, goes with it.
+		killGroup(cmd.Process)
 		p.result = cmd.Wait()
 		close(p.ended)
 	}()
@@ -123,6 +126,7 @@ func (p *process) lostDirectory() bool { return strings.Contains(p.tail.String()
 
 // stop lets the process end in its own time, and kills it when the context ends or it takes too long.
 func (p *process) stop(ctx context.Context) error {
+	io.WriteString(p.stdin, stopLine) // an error is that of a child which is gone
 	p.stdin.Close()
 	timeout := time.NewTimer(stopTimeout)
 	defer timeout.Stop()

@@ -121,6 +121,7 @@ func TestErrors(t *testing.T) {
 		{"SELECT noFunction(1)", 46, 404},
 		{"USE nowhere", 81, 404},
 		{"SELEC 1", 62, 400},
+		{"SELEC", 62, 400},
 		{"", 62, 400},
 		{"-- only a comment", 62, 400},
 		{"SELECT 1 SETTINGS no_setting = 1", 115, 404},

@@ -304,7 +304,7 @@ func (s *Server) restart() (*process, error) {
 
 // watch returns true when the child is to be stopped, and false when it has ended, or was killed as it no longer answered.
 func (s *Server) watch(p *process) (stop bool) {
-	tick := time.NewTicker(pingEvery)
+	tick := time.NewTicker(s.cfg.pace.pingEvery)
 	defer tick.Stop()
 	for missed := 0; ; {
 		select {
@@ -325,7 +325,7 @@ func (s *Server) watch(p *process) (stop bool) {
 }
 
 func (s *Server) ping() error {
-	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.pace.pingTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+"/ping", nil)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -161,7 +162,9 @@ func TestSecondProcess(t *testing.T) {
 	dir := t.TempDir()
 	s := chtest.Start(t, in(dir))
 	cfg := devclickhouse.Config{Dir: dir, Library: chtest.Library(t)}
-	if _, err := devclickhouse.Start(ctxOf(t), cfg); !errors.Is(err, devclickhouse.ErrLocked) {
+	impatient, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := devclickhouse.Start(impatient, cfg); !errors.Is(err, devclickhouse.ErrLocked) {
 		t.Errorf("a second one on the directory: %v", err)
 	}
 	stop(t, s)
@@ -313,4 +316,103 @@ func TestStopUnderLoad(t *testing.T) {
 	if r := <-got; r.StatusCode != http.StatusOK || r.text != "0\tstopped-over\n" {
 		t.Errorf("the statement was answered with %d %q", r.StatusCode, r.text)
 	}
+}
+
+// TestHung stops the child without ending it: it is killed and started again.
+func TestHung(t *testing.T) {
+	s := chtest.Start(t, devclickhouse.Hurry)
+	pid := s.State().PID
+	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	eventually(t, "the child to be replaced", func() bool {
+		st := s.State()
+		return st.Phase == devclickhouse.Running && st.PID != pid
+	})
+	if alive(pid) {
+		t.Error("the child that hung is alive")
+	}
+	if n := count(t, open(t, s), "SELECT count() FROM numbers(3)"); n != 3 {
+		t.Errorf("its successor counts %d", n)
+	}
+}
+
+// TestDirectoryTakenWhileDown has another engine take the data between two lives of the child: it is not fought for.
+func TestDirectoryTakenWhileDown(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	s, err := devclickhouse.Start(ctxOf(t), devclickhouse.Config{Dir: dir, Library: chtest.Library(t)})
+	must(t, err)
+	must(t, os.Symlink(filepath.Join(dir, "data"), filepath.Join(other, "data")))
+	pid := s.State().PID
+	must(t, syscall.Kill(pid, syscall.SIGKILL))
+	var second *devclickhouse.Server
+	eventually(t, "one of the two to have the data", func() bool {
+		if second == nil {
+			second, _ = devclickhouse.Start(ctxOf(t), devclickhouse.Config{Dir: other, Library: chtest.Library(t)})
+		}
+		st := s.State()
+		return second != nil && st.Phase == devclickhouse.Failed || second == nil && st.Phase == devclickhouse.Running && st.PID != pid
+	})
+	if second != nil {
+		stop(t, second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := s.Stop(ctx); !errors.Is(err, devclickhouse.ErrLocked) {
+			t.Errorf("Stop returns %v", err)
+		}
+		return
+	}
+	stop(t, s)
+}
+
+// TestBinary runs a program that behaves as "clickhouse server" does, as far as the supervisor can tell.
+func TestBinary(t *testing.T) {
+	exe, err := os.Executable()
+	must(t, err)
+	binary := filepath.Join(t.TempDir(), "clickhouse")
+	must(t, os.WriteFile(binary, []byte("#!/bin/sh\n[ \"$1\" = server ] || exit 9\nexport "+binaryEnv+"=\"${2#--config-file=}\"\nexec "+exe+"\n"), 0o755))
+	s, err := devclickhouse.Start(ctxOf(t), devclickhouse.Config{Dir: t.TempDir(), Binary: binary, User: "me", Password: "<&>"})
+	must(t, err)
+	pid := s.State().PID
+	must(t, syscall.Kill(pid, syscall.SIGKILL)) // and with it, at its next start, the port
+	eventually(t, "the binary to run again", func() bool {
+		st := s.State()
+		return st.Phase == devclickhouse.Running && st.PID != pid
+	})
+	pid = s.State().PID
+	stop(t, s)
+	if alive(pid) {
+		t.Error("the minder is alive")
+	}
+	if _, err := net.DialTimeout("tcp", s.Addr(), time.Second); err == nil {
+		t.Error("the binary is alive")
+	}
+}
+
+const binaryEnv = "DEVCLICKHOUSE_TEST_BINARY"
+
+// runBinary answers like a server, at the address and with the password of the configuration.
+func runBinary(path string) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	var config struct {
+		Port  string `xml:"http_port"`
+		Host  string `xml:"listen_host"`
+		Users struct {
+			Me struct {
+				Password string `xml:"password"`
+			} `xml:"me"`
+		} `xml:"users"`
+	}
+	if err := xml.Unmarshal(text, &config); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(net.JoinHostPort(config.Host, config.Port), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); r.URL.Path != "/ping" && password != config.Users.Me.Password {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	})))
+	os.Exit(1)
 }

@@ -113,7 +113,7 @@ func (s *statement) balanced() bool {
 		case t.isPunct(s.src, ')'):
 			if depth--; depth == 0 {
 				closed++
-				if !s.is(i+1, "ENGINE") || i+5 != len(s.tokens) {
+				if !s.is(i+1, "ENGINE") || i+5 != len(s.tokens) || s.at(i+3).end != len(s.src) {
 					return false
 				}
 			}

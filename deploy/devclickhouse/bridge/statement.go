@@ -200,8 +200,18 @@ func splitInsert(src []byte, complete bool) (insertHead, insertShape) {
 			if !innerOK {
 				return insertHead{}, insertMore
 			}
-			if depth == 0 && inner.isAny(src, "SELECT", "WITH") || depth == 0 && inner.isPunct(src, '(') {
+			if depth == 0 && inner.isPunct(src, '(') {
 				return insertHead{}, insertQuery
+			}
+			if depth == 0 && inner.isAny(src, "SELECT", "WITH") {
+				// A column may be called that too.
+				follows, followsOK := next()
+				if !followsOK {
+					return insertHead{}, insertMore
+				}
+				if !follows.isPunct(src, ',') && !follows.isPunct(src, ')') {
+					return insertHead{}, insertQuery
+				}
 			}
 			l.pos = after
 			depth++

@@ -1,8 +1,3 @@
-// Package chtest starts the embedded ClickHouse for a test.
-//
-// A test that needs it calls [Start]; the TestMain of its package calls devclickhouse.RunChild first of all. Without the library the
-// test is skipped, with one line that says what it needs, unless TIDEMARK_REQUIRE names "chdb" or "all": then the library is
-// fetched, and the test fails if that cannot be done.
 package chtest
 
 import (
