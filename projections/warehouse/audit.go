@@ -1,6 +1,7 @@
 package warehouse
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -83,6 +84,9 @@ func (w *Warehouse) Audit(ctx context.Context, generation int, r AuditRange) (Au
 			return AuditReport{}, fmt.Errorf("auditing generation %d: %w", generation, err)
 		}
 	}
+	slices.SortFunc(report.Mismatches, func(a, b Mismatch) int {
+		return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Window, b.Window))
+	})
 	sql := fmt.Sprintf("INSERT INTO %s (generation, at, windows, mismatches, took_ms) VALUES (%d, fromUnixTimestamp64Milli(toInt64(%d), 'UTC'), %d, %d, %d)",
 		w.shared("_audits"), generation, start.UnixMilli(), report.Windows, report.Mismatched, time.Since(start).Milliseconds())
 	if err := w.exec(ctx, "audit", sql); err != nil {

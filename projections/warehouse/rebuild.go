@@ -197,7 +197,8 @@ func (w *Warehouse) CompareGenerations(ctx context.Context, a, b int, until time
 	ctx, cancel := w.long(ctx, "parity")
 	defer cancel()
 	rows, err := w.conn.Query(ctx, `
-SELECT environment, integration, connection, model, variant, bucket, sumForEachIf(counts, side = 'a') AS a, sumForEachIf(counts, side = 'b') AS b, count() OVER () AS compared,
+SELECT environment, integration, connection, model, variant, bucket, sumForEach(if(side = 'a', counts, [toInt64(0), 0, 0, 0, 0])) AS a,
+  sumForEach(if(side = 'b', counts, [toInt64(0), 0, 0, 0, 0])) AS b, count() OVER () AS compared,
   countIf(a != b) OVER () AS different
 FROM (`+side(a, "a")+" UNION ALL "+side(b, "b")+`)
 GROUP BY environment, integration, connection, model, variant, bucket
