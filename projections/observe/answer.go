@@ -46,7 +46,6 @@ type Percentiles struct {
 type Overview struct {
 	Streams      stream.ID `json:"filter"`
 	At           Time      `json:"at"`
-	Environments uint64    `json:"environments"`
 	Integrations uint64    `json:"integrations"`
 	Connections  uint64    `json:"connections"`
 	StreamCount  uint64    `json:"streams"`
@@ -311,7 +310,7 @@ type Health struct {
 	Generations []Generation `json:"generations"`
 }
 
-// Event is something that happened to a stream, or to a partition if the stream is empty.
+// Event is something that happened to a stream.
 type Event struct {
 	ID        stream.ID `json:"stream"`
 	At        Time      `json:"at"`

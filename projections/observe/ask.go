@@ -35,7 +35,7 @@ type Ask interface {
 	Lag(ctx context.Context, q Query) (*Lag, error)
 	// Health tells how far the projections are and whether they are right. It is about the installation, and takes nothing of q.
 	Health(ctx context.Context, q Query) (*Health, error)
-	// Timeline lists runs, clears, prunes and other events of streams, newest first.
+	// Timeline lists runs, clears, prunes and other events of streams, newest first. Events of partitions are not among them.
 	Timeline(ctx context.Context, q Query) (*Timeline, error)
 
 	// History lists the versions of a record, newest first.
