@@ -29,6 +29,7 @@ const codeMemoryLimit = 241
 
 var (
 	deniedCodes = []int32{
+		164, // READONLY
 		192, // UNKNOWN_USER
 		193, // WRONG_PASSWORD
 		194, // REQUIRED_PASSWORD
