@@ -23,7 +23,9 @@ type span struct {
 }
 
 // always is every version. The time is the last that the column can hold, so that it compares.
-func always() span { return span{to: math.MaxInt64, until: TimeOf(time.Date(2299, 12, 31, 0, 0, 0, 0, time.UTC))} }
+func always() span {
+	return span{to: math.MaxInt64, until: TimeOf(time.Date(2299, 12, 31, 0, 0, 0, 0, time.UTC))}
+}
 
 func (q *RecordQuery) withDefaults() RecordQuery {
 	out := *q
