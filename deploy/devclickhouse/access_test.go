@@ -2,9 +2,11 @@ package devclickhouse_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -121,6 +123,9 @@ func TestRefused(t *testing.T) {
 	if _, err := os.Stat(out); err == nil {
 		t.Error("INTO OUTFILE wrote a file")
 	}
+	if n := count(t, open(t, s), "SELECT count() FROM system.tables WHERE name = 'half'"); n != 0 {
+		t.Error("the first of two statements was run")
+	}
 	if n := count(t, open(t, s), "SELECT count() FROM system.databases WHERE name = 'default'"); n != 1 || s.State().Restarts != 0 {
 		t.Errorf("there are %d databases default, after %d restarts", n, s.State().Restarts)
 	}
@@ -150,8 +155,14 @@ func TestConfined(t *testing.T) {
 			t.Errorf("%s: code %s: %s", path, got.code(), got.text)
 		}
 	}
-	if got := post(t, s, "SELECT * FROM remote('"+s.Addr()+"', 'system.one')", "connect_timeout_with_failover_ms", "100"); got.StatusCode == http.StatusOK {
-		t.Error("the engine can open connections")
+	var asked atomic.Bool
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(true)
+		w.Write([]byte("1\n"))
+	}))
+	defer other.Close()
+	if got := post(t, s, "SELECT * FROM url('"+other.URL+"', 'CSV', 'a UInt8')", "http_max_tries", "1"); got.StatusCode == http.StatusOK || asked.Load() {
+		t.Errorf("the engine can open connections: %q", got.text)
 	}
 	got := post(t, s, "SELECT file('/proc/self/environ')")
 	if strings.Contains(got.text, "PATH=") || !strings.Contains(got.text, "TZ=UTC") {

@@ -385,3 +385,35 @@ func TestMemoryLimit(t *testing.T) {
 		t.Error("the engine has been started again")
 	}
 }
+
+// event reads one of the engine's counters.
+func event(t testing.TB, sql string) (n int64) {
+	t.Helper()
+	got := post(t, server(t), sql)
+	if _, err := fmt.Sscan(got.text, &n); err != nil {
+		t.Fatalf("%s: %s", sql, got.text)
+	}
+	return n
+}
+
+// TestNothingStays checks that a request leaves nothing in the bridge: no connection with its temporary tables, and nobody who still
+// watches over its statement.
+func TestNothingStays(t *testing.T) {
+	s := server(t)
+	const memory = "SELECT value FROM system.metrics WHERE metric = 'MemoryTracking'"
+	before := event(t, memory)
+	for range 20 {
+		if got := post(t, s, "CREATE TEMPORARY TABLE kept ENGINE = Memory AS SELECT randomString(1000) FROM numbers(10000)"); got.code() != "" {
+			t.Fatal(got.text)
+		}
+	}
+	if grown := event(t, memory) - before; grown > 100<<20 {
+		t.Errorf("20 temporary tables of 10 MB left %d MB behind", grown>>20)
+	}
+	const statements = "SELECT value FROM system.events WHERE event = 'Query'"
+	first := event(t, statements)
+	post(t, s, "SELECT sleep(0.5)")
+	if n := event(t, statements) - first; n > 20 {
+		t.Errorf("the engine ran %d statements in half a second, and was asked for two", n)
+	}
+}

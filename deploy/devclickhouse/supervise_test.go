@@ -293,6 +293,22 @@ func TestParentKilled(t *testing.T) {
 	}
 }
 
+// TestChildHoldsTheLock checks that the directory is not free before the child is gone as well.
+func TestChildHoldsTheLock(t *testing.T) {
+	pid := server(t).State().PID
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	must(t, err)
+	if len(files) == 0 {
+		t.Skip("needs /proc")
+	}
+	for _, f := range files {
+		if to, err := os.Readlink(f); err == nil && to == filepath.Join(shared.dir, "lock") {
+			return
+		}
+	}
+	t.Errorf("the child %d does not hold the lock of %s", pid, shared.dir)
+}
+
 // TestOwnGroup checks that a signal to the parent's group, as a terminal sends for Ctrl-C, does not reach the child.
 func TestOwnGroup(t *testing.T) {
 	s := server(t)

@@ -150,6 +150,9 @@ func TestStream(t *testing.T) {
 		r.Close()
 	}
 	s.Close() // in the middle
+	if got := query(t, connect(t), "SELECT count() FROM system.processes WHERE position(query, 'system.numbers') > 0 AND position(query, 'processes') = 0"); got != "0\n" {
+		t.Errorf("%s of it still runs", got)
+	}
 	if got := query(t, c, "SELECT 1"); got != "1\n" {
 		t.Errorf("after a stream that was dropped: %q", got)
 	}
