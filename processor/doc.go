@@ -16,7 +16,7 @@
 //	I1  the valid groups are a function of the log prefix only; two followers of the same prefix hold identical state
 //	I2  csns of valid records are consecutive
 //	I3  groups cover consecutive raw ranges: raw_next never falls
-//	I4  ADDED iff there is no live version, UPDATED iff live and the hash differs, DELETED iff live; prev_csn names the one before
+//	I4  ADDED iff there is no live version, UPDATED iff live and different, DELETED iff live; prev_csn names the one before
 //	I5  the valid groups equal the reference model run on the raw prefix [0, raw_next)
 //	I6  after TERM t no record of a lower term is ever valid
 //	I7  R rows and version bits are in bijection; counters and digests equal the rows

@@ -12,6 +12,8 @@ import (
 type Log interface {
 	// Partitions is the partition count that all our topics have.
 	Partitions(ctx context.Context) (int32, error)
+	// TopicID tells a topic from one of the same name that was made later; zero if the cluster cannot.
+	TopicID(ctx context.Context, topic string) ([16]byte, error)
 	// Bounds returns the first offset of a partition and the one after its last readable record.
 	Bounds(ctx context.Context, topic string, partition int32) (start, end int64, err error)
 	// Trim removes the records below an offset.

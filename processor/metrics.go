@@ -8,8 +8,8 @@ import (
 
 // Metrics of a processor. Labels are partitions and outcomes only: what concerns streams and records is in the log.
 type Metrics struct {
-	terms, termsLost, termRetries, quarantines, keepErrors prometheus.Counter
-	commitSeconds, groupRecords                            prometheus.Histogram
+	terms, termsLost, termRetries, quarantines, keepErrors, replayed prometheus.Counter
+	commitSeconds, groupRecords                                      prometheus.Histogram
 }
 
 // NewMetrics registers the metrics.
@@ -30,6 +30,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		termRetries:   counter("term_retries_total", "TERM records that lost against another one."),
 		quarantines:   counter("quarantines_total", "Times local state was set aside as corrupt."),
 		keepErrors:    counter("keep_errors_total", "Turns of housekeeping of the topics that failed; each is tried again."),
+		replayed:      counter("replayed_total", "Raw events read again at takeovers, to know what open runs had seen."),
 		commitSeconds: histogram("commit_seconds", "From the hand-over of a group to its acknowledgement.", prometheus.ExponentialBuckets(0.0005, 2, 14)),
 		groupRecords:  histogram("group_records", "Records in a group.", prometheus.ExponentialBuckets(1, 2, 12)),
 	}

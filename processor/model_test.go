@@ -4,9 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemark-dev/tidemark/processor/batch"
@@ -54,8 +56,14 @@ type bench struct {
 	now      time.Time
 	identity bool
 	crashed  bool
+	away     *vfs.MemFS // the disk of the other node
+	topic    [16]byte   // id of the raw topic
+	replayed int64      // raw events read again
+	haste    int        // the other node is given so many more steps
 	ignored  []string   // the options of the process that is alive
-	meant    [][]string // by raw offset: the options under which the event was decided, the last time that it was
+	decided  [][]string // by raw offset: the options under which this node decided the event, the last time that it did
+	afar     [][]string // as decided, of the other node
+	meant    [][]string // by raw offset: those of the decision that counts, for it is in the log
 }
 
 // logged is a committed group as it lies in the log.
@@ -67,11 +75,12 @@ type logged struct {
 func newBench(t *testing.T, seed uint64, breaks decide.Breaks) *bench {
 	b := &bench{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), fs: vfs.NewCrashableMem(), rule: rulev.Start(),
-		now: time.UnixMilli(1_800_000_000_000), identity: seed%2 == 0,
+		now: time.UnixMilli(1_800_000_000_000), identity: seed%2 == 0, away: vfs.NewCrashableMem(), topic: [16]byte{1},
 	}
 	b.dcfg = decide.Config{
 		Partitions: 4, Partition: 1, GroupRecords: 1 + b.rng.IntN(40), SweepRecords: 1 + b.rng.IntN(20), Breaks: breaks,
 		Now: func() time.Time { return b.now }, ScanMax: uint64(b.rng.IntN(40)) + 1,
+		SeenEvery: int64(b.rng.IntN(100)) + 1,
 	}
 	switch b.rng.IntN(3) {
 	case 0:
@@ -141,13 +150,20 @@ func (b *bench) begin() {
 	b.append(tb)
 	rawNext, err := b.st.RawNext()
 	b.check(err)
-	from, err := b.d.Begin(b.rule.Term, b.rule.Nonce, rawNext)
+	from, err := b.d.Begin(b.rule.Term, b.rule.Nonce, rawNext, b.topic)
 	b.check(err)
 	if from >= 0 {
 		for o := from; o < rawNext; o++ {
+			if b.rng.IntN(300) == 0 { // the term ends before it has begun
+				b.seen(b.rng.IntN(2) == 0)
+				b.begin()
+				return
+			}
 			ev := b.event(o)
 			b.check(b.d.Replay(&ev))
 		}
+		b.d.Replayed()
+		b.replayed += rawNext - from
 	}
 }
 
@@ -163,6 +179,7 @@ func (b *bench) land(tell bool) {
 	bl, err := b.enc.group(g)
 	b.check(err)
 	base := b.append(bl)
+	b.meant = append(b.meant, b.decisions(g.RawNext)[b.rule.RawNext:]...)
 	b.rule.NextCSN = g.LastCSN() + 1
 	b.rule.RawNext = g.RawNext
 	if b.identity {
@@ -224,13 +241,16 @@ func (b *bench) step() {
 		err = b.d.Decide(&ev)
 	}
 	b.check(err)
-	for int64(len(b.meant)) <= next {
-		b.meant = append(b.meant, nil)
-	}
-	b.meant[next] = b.ignored
+	b.decisions(next + 1)[next] = b.ignored
 	if b.d.Full() {
 		b.take()
 	}
+}
+
+// decisions returns decided up to a raw offset.
+func (b *bench) decisions(until int64) [][]string {
+	b.decided = append(b.decided, make([][]string, max(0, int(until)-len(b.decided)))...)
+	return b.decided[:until]
 }
 
 func (b *bench) take() {
@@ -239,15 +259,20 @@ func (b *bench) take() {
 	}
 }
 
-// crash ends the term: of the groups in flight some made it into the log, and the others are gone.
-func (b *bench) crash() {
+// crash ends the term: of the groups in flight some made it into the log, and the others are gone. back says that the other node takes
+// over: the one before this one, for which raw may go on before the offset that it had reached.
+func (b *bench) crash(back bool) {
 	b.crashed = true
 	b.take()
 	for n := b.rng.IntN(len(b.flying) + 1); n > 0; n-- {
 		b.land(b.rng.IntN(2) == 0)
 	}
 	b.flying = nil
-	switch b.rng.IntN(3) {
+	how := b.rng.IntN(5)
+	if back {
+		how = 2
+	}
+	switch how {
 	case 0: // the process is killed: what was not yet written is gone
 		fs := b.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: b.rng.IntN(101), RNG: b.rng})
 		b.check(b.st.Abandon())
@@ -255,11 +280,86 @@ func (b *bench) crash() {
 		b.open()
 		b.boot()
 	case 1: // an orderly stop
-		b.check(b.st.Close())
+		b.stop()
+		b.open()
+		b.boot()
+	case 2: // the other node takes over
+		b.stop()
+		b.move()
+		b.open()
+		b.boot()
+		if b.haste == 0 && b.rng.IntN(2) == 0 {
+			b.haste = 1 + b.rng.IntN(20)
+		}
+	case 3: // an orderly stop, and a disk that does not give back what was written
+		b.stop()
+		b.spoil()
 		b.open()
 		b.boot()
 	}
 	b.begin()
+}
+
+// move goes to the disk of the other node.
+func (b *bench) move() {
+	b.fs, b.away = b.away, b.fs
+	b.decided, b.afar = b.afar, b.decided
+}
+
+// stop ends a process in good order.
+func (b *bench) stop() {
+	b.seen(true)
+	b.check(b.st.Close())
+}
+
+// seen stores what open runs have seen, if it is time to.
+func (b *bench) seen(last bool) {
+	if c := b.d.Checkpoint(last); c != nil {
+		b.check(b.st.SaveSeen(c))
+	}
+}
+
+// spoil damages the rows of the checkpoint: bytes that differ, rows that are cut, that are gone, that lie under the key of another run.
+func (b *bench) spoil() {
+	var last []byte
+	b.spoilWith(func(v []byte) []byte {
+		switch b.rng.IntN(5) {
+		case 0:
+			v[b.rng.IntN(len(v))] ^= 1 << b.rng.IntN(8)
+		case 1:
+			v = v[:b.rng.IntN(len(v))]
+		case 2:
+			v, last = last, v
+		case 3:
+			v = nil
+		}
+		return v
+	})
+}
+
+// spoilWith changes the rows of the checkpoint in a way that Pebble does not notice; nil removes one.
+func (b *bench) spoilWith(change func([]byte) []byte) {
+	db, err := pebble.Open(b.fs.PathJoin("p1", "meta"), &pebble.Options{FS: b.fs, FormatMajorVersion: pebble.FormatNewest, Logger: quiet{}})
+	b.check(err)
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{'K'}, UpperBound: []byte{'L'}})
+	b.check(err)
+	for it.First(); it.Valid(); it.Next() {
+		if v := change(slices.Clone(it.Value())); v != nil {
+			b.check(db.Set(it.Key(), v, pebble.Sync))
+		} else {
+			b.check(db.Delete(it.Key(), pebble.Sync))
+		}
+	}
+	b.check(it.Close())
+	b.check(db.Close())
+}
+
+type quiet struct{}
+
+func (quiet) Infof(string, ...any)  {}
+func (quiet) Errorf(string, ...any) {}
+func (quiet) Fatalf(format string, args ...any) {
+	panic(fmt.Sprintf(format, args...))
 }
 
 func (b *bench) drain() {
@@ -276,9 +376,10 @@ func (b *bench) drain() {
 }
 
 func (b *bench) verify() (*model.Model, *model.Ledger, error) {
+	meant := append(b.meant, b.decisions(int64(len(b.raw)))[b.rule.RawNext:]...) // what came last left no trace
 	m := model.New(1, 4)
 	for i := range b.raw {
-		m.Ignore = b.meant[i]
+		m.Ignore = meant[i]
 		m.Apply(b.raw[i].Key, b.raw[i].Headers, b.raw[i].Value)
 	}
 	l := model.NewLedger()
@@ -336,6 +437,8 @@ func TestI4_I9_BrokenRulesAreCaught(t *testing.T) {
 		"no pending delete": {NoPendingDelete: true}, "no ordinal guard": {NoOrdinalGuard: true}, "no start of replay": {NoReplayStart: true},
 		"no replay": {NoReplay: true}, "no replacement of hot entries": {NoCacheReplace: true},
 		"no hashing again": {NoRehash: true}, "hashes alone decide": {HashAlone: true},
+		"a checkpoint of another run":    {SeenOfAnyRun: true},
+		"a checkpoint before its groups": {SeenEarly: true, SeenTooNew: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const most = 400
@@ -364,6 +467,11 @@ func runBench(t *testing.T, seed uint64, breaks decide.Breaks) (err error) {
 	defer func() { b.st.Abandon() }()
 	w := model.NewWorkload(seed, 1+b.rng.IntN(3), 3+b.rng.IntN(30), 1, 4)
 	for range 600 {
+		if b.haste > 0 {
+			if b.haste--; b.haste == 0 {
+				b.crash(true)
+			}
+		}
 		switch p := b.rng.IntN(100); {
 		case p < 60:
 			b.raw = append(b.raw, w.Next())
@@ -374,8 +482,10 @@ func runBench(t *testing.T, seed uint64, breaks decide.Breaks) (err error) {
 			if len(b.flying) > 0 {
 				b.land(true)
 			}
-		case p < 90:
+		case p < 88:
 			b.take()
+		case p < 90:
+			b.seen(false)
 		case p < 97:
 			if b.d.Sweeping() && !b.d.Full() {
 				b.check(b.d.Sweep())
@@ -385,7 +495,7 @@ func runBench(t *testing.T, seed uint64, breaks decide.Breaks) (err error) {
 				b.check(b.st.SaveProgress(store.Progress{NextCSN: b.d.NextCSN(), RawNext: b.d.RawNext()}))
 			}
 		default:
-			b.crash()
+			b.crash(false)
 		}
 	}
 	b.raw = append(b.raw, w.Settle()...)

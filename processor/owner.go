@@ -49,6 +49,13 @@ func (o *owner) own(ctx context.Context) (err error) {
 		o.d.Applied(fl.group)
 	}
 	o.f.ground()
+	if err := o.saveSeen(false); err != nil {
+		return err
+	}
+	rawTopic, err := p.log.TopicID(ctx, p.cfg.Names.Raw)
+	if err != nil {
+		return err
+	}
 	rawNext, err := o.st.RawNext()
 	if err != nil {
 		return err
@@ -57,7 +64,7 @@ func (o *owner) own(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	from, err := o.d.Begin(o.term, o.nonce, rawNext)
+	from, err := o.d.Begin(o.term, o.nonce, rawNext, rawTopic)
 	if err != nil {
 		return err
 	}
@@ -68,6 +75,7 @@ func (o *owner) own(ctx context.Context) (err error) {
 		if err := o.replay(ctx, from, rawNext); err != nil {
 			return err
 		}
+		o.d.Replayed()
 	}
 	p.mu.Lock()
 	p.phase, p.lastErr, p.term = phaseOwned, nil, o.term
@@ -101,8 +109,24 @@ func (o *owner) write(ctx context.Context, rawNext int64) error {
 	for len(fetched) > 0 {
 		(<-fetched).recs.Release()
 	}
+	for _, fl := range o.f.arrivals() {
+		o.d.Applied(fl.group)
+	}
+	if o.st.Damage() == nil {
+		if err := o.saveSeen(true); err != nil {
+			o.p.logger.Warn("the next term reads more raw events again", "err", err)
+		}
+	}
 	o.publish(false)
 	return context.Cause(ctx)
+}
+
+// saveSeen stores what open runs have seen, if it is time to; last says that the term ends.
+func (o *owner) saveSeen(last bool) error {
+	if c := o.d.Checkpoint(last); c != nil {
+		return o.st.SaveSeen(c)
+	}
+	return nil
 }
 
 // watch ends the term when the follower sees another writer's. A commit that is stuck must not keep the term alive.
@@ -209,6 +233,9 @@ func (o *owner) decide(ctx context.Context, in <-chan *fetched, out chan<- *flig
 		for _, fl := range o.f.arrivals() {
 			d.Applied(fl.group)
 			taken--
+		}
+		if err := o.saveSeen(false); err != nil {
+			return err
 		}
 		// Decide until the group is full, an event must wait, or the batch ends.
 		blocked := false

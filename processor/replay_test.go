@@ -33,7 +33,7 @@ func TestReplay_KnowsWhoWasShutOutBeforeItBegins(t *testing.T) {
 		save(3, 1, "r1") // too late
 		save(6, 1, "r3")
 		b.drain()
-		b.crash()
+		b.crash(false)
 		send(event.Raw{Type: event.RawRunCompleted, Run: 6, Value: []byte(`{"delete_missing":true,"events":1,"max_delete_ratio":1}`)})
 		b.drain()
 		if _, _, err := b.verify(); err != nil {

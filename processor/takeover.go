@@ -101,6 +101,7 @@ func (o *owner) replay(ctx context.Context, from, to int64) error {
 	if from >= to {
 		return nil
 	}
+	began, first := time.Now(), from
 	r := p.log.Reader(p.cfg.Names.Raw, p.id, from)
 	defer r.Close()
 	for pos := from; pos < to; pos = r.Position() {
@@ -114,6 +115,8 @@ func (o *owner) replay(ctx context.Context, from, to int64) error {
 			}
 		}
 	}
+	p.m.replayed.Add(float64(to - first))
+	p.logger.Info("marked what open runs had seen", "from", first, "to", to, "seconds", time.Since(began).Seconds())
 	return nil
 }
 

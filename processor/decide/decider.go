@@ -29,6 +29,7 @@ type State interface {
 	Versions(sid uint32, csns []uint64, fn func(*store.Row) error) error
 	Live(sid uint32, limit uint64) *roaring64.Bitmap
 	ShapeNames(sid, shape uint32) []string
+	Seen() ([]*store.Seen, error)
 	CSNBefore(ts int64) uint64
 	Floor() uint64
 	NextSID() uint32
@@ -73,6 +74,7 @@ type Config struct {
 	HeldTimeout    time.Duration // 7 d; a held deletion that nobody decides is discarded
 	MaxDeleteRatio float64       // 0.5
 	DeleteFree     uint64        // 1,000; deletions up to this many pass the ratio guard
+	SeenEvery      int64         // 100,000; raw events after which what open runs have seen is checkpointed; negative: never
 	PruneAfter     time.Duration // 30 d; 0 keeps the default, negative switches it off
 	PurgeAfter     time.Duration // 60 d without a run; likewise
 
@@ -86,6 +88,9 @@ type Breaks struct {
 	NoReplayStart   bool // mark-only replay takes events from before the run's start
 	NoReplay        bool // no mark-only replay after a takeover
 	NoCacheReplace  bool // an applied change does not replace its hot entry
+	SeenTooNew      bool // a checkpoint beyond the raw events that are decided is used
+	SeenOfAnyRun    bool // a checkpoint of another run of the stream is used
+	SeenEarly       bool // a checkpoint is stored before its groups are known to be valid
 	NoRehash        bool // a version from before a change of the options is compared by the hash that it has
 	HashAlone       bool // it is hashed again only if the hash that it has differs
 }
@@ -110,6 +115,9 @@ func (c *Config) defaults() {
 	dur(&c.HeldTimeout, 7*24*time.Hour)
 	dur(&c.PruneAfter, 30*24*time.Hour)
 	dur(&c.PurgeAfter, 60*24*time.Hour)
+	if c.SeenEvery == 0 {
+		c.SeenEvery = seenEvery
+	}
 	if c.ScanMax == 0 {
 		c.ScanMax = 1_000_000
 	}
@@ -172,14 +180,21 @@ type Decider struct {
 	last      *tip
 	detectors map[string]*detect.Detector
 	group     *Group
-	expect    int       // records of the last group: the next one will be about as large
-	inFlight  int       // groups taken and not yet applied
-	floor     uint64    // of the state
-	applied   uint64    // csn up to which hot entries follow the log without a hole
-	sweeps    []*window // in the order in which they were decided
-	resumed   bool      // what the sweeps have left to do is known
+	expect    int               // records of the last group: the next one will be about as large
+	inFlight  int               // groups taken and not yet applied
+	floor     uint64            // of the state
+	applied   uint64            // csn up to which hot entries follow the log without a hole
+	windowed  map[*tip]struct{} // tips that have windows, or had
+	sweeps    []*window         // in the order in which they were decided
+	resumed   bool              // what the sweeps have left to do is known
 	uses      uint64
 	pressed   uint64 // see yield
+
+	rawTopic   [16]byte
+	seenNext   int64             // raw offset at which the next checkpoint is due
+	seenReady  *store.Checkpoint // its groups are applied: it can be stored
+	seenStored bool              // the state may hold one
+	torn       bool              // windows do not say what the raw events below rawNext do: a replay is not done, or a decision broke off
 
 	raw      event.Raw
 	counters Counters
@@ -190,13 +205,14 @@ type Decider struct {
 // New returns a Decider; Begin makes it ready.
 func New(cfg Config, state State) *Decider {
 	cfg.defaults()
-	return &Decider{cfg: cfg, state: state, tips: map[string]*tip{}, detectors: map[string]*detect.Detector{}}
+	return &Decider{cfg: cfg, state: state, tips: map[string]*tip{}, windowed: map[*tip]struct{}{}, detectors: map[string]*detect.Detector{}}
 }
 
 // Begin starts a term: everything that the log holds has been applied to the state, and the decider goes on after it. What was in
-// flight is forgotten; hot entries are kept if nobody else wrote meanwhile. It returns the raw offset from which Replay must be given
-// the events below rawNext, or -1 if no replay is needed.
-func (d *Decider) Begin(term uint64, nonce uint32, rawNext int64) (replayFrom int64, err error) {
+// flight is forgotten; hot entries are kept if nobody else wrote meanwhile. rawTopic is the id of the raw topic; without one there are no
+// checkpoints. It returns the raw offset from which Replay must be given the events below rawNext, and then Replayed be called, or -1 if no
+// replay is needed.
+func (d *Decider) Begin(term uint64, nonce uint32, rawNext int64, rawTopic [16]byte) (replayFrom int64, err error) {
 	st := d.state.Applied()
 	keep := d.applied == st.NextCSN-1
 	for key, t := range d.tips {
@@ -209,7 +225,7 @@ func (d *Decider) Begin(term uint64, nonce uint32, rawNext int64) (replayFrom in
 			t.table.Drop()
 		}
 	}
-	d.term, d.nonce, d.rawNext = term, nonce, rawNext
+	d.term, d.nonce, d.rawNext, d.rawTopic = term, nonce, rawNext, rawTopic
 	d.nextCSN, d.applied = st.NextCSN, st.NextCSN-1
 	d.lastTS, d.nextSID = d.state.LastTS(), d.state.NextSID()
 	d.group, d.inFlight, d.last, d.sweeps, d.floor = nil, 0, nil, nil, d.state.Floor()
@@ -222,34 +238,31 @@ func (d *Decider) Begin(term uint64, nonce uint32, rawNext int64) (replayFrom in
 		}
 		t.reset(s)
 	}
-	replayFrom = -1
+	clear(d.windowed)
+	d.torn = true
 	for _, s := range d.state.Streams(stream.ID{}) {
-		oldest := true
 		for _, run := range s.Runs {
 			if run.Status != store.RunRunning && !run.Open() {
 				continue
 			}
 			t := d.tipFor(s.Key.Stream, s)
 			w := newWindow(t, run)
-			t.windows = append(t.windows, w)
+			d.openWindow(t, w)
 			if run.Status == store.RunSweeping {
 				d.sweeps = append(d.sweeps, w)
 			}
-			if run.Seq == 0 { // a soft clear has seen nothing
-				continue
-			}
-			if oldest { // what was shut out before the replay of the stream begins was dropped when it came, and is again
-				t.replayFence, oldest = run.FencedBelow, false
-			}
-			if replayFrom < 0 || run.RawStart < replayFrom {
-				replayFrom = run.RawStart
-			}
 		}
+	}
+	if err := d.recall(); err != nil {
+		return -1, err
 	}
 	slices.SortStableFunc(d.sweeps, func(a, b *window) int { return cmp.Compare(a.run().RawEnd, b.run().RawEnd) })
 	d.resumed = len(d.sweeps) == 0
-	if replayFrom >= rawNext || d.cfg.Breaks.NoReplay {
-		replayFrom = -1
+	replayFrom = d.replayFrom()
+	d.torn = replayFrom >= 0
+	d.seenNext = rawNext + d.cfg.SeenEvery
+	if replayFrom >= 0 {
+		d.seenNext = replayFrom + d.cfg.SeenEvery
 	}
 	return replayFrom, nil
 }
@@ -258,7 +271,7 @@ func (d *Decider) Begin(term uint64, nonce uint32, rawNext int64) (replayFrom in
 func (d *Decider) Lost(below int64) {
 	for _, t := range d.tips {
 		for _, w := range t.windows {
-			if run := w.run(); run != nil && run.Seq != 0 && run.RawStart < below {
+			if run := w.run(); run != nil && run.Seq != 0 && w.from < below {
 				w.lost = true
 			}
 		}
@@ -300,6 +313,12 @@ func (d *Decider) Take() *Group {
 	g.RawNext = d.rawNext
 	m := &g.Records[len(g.Records)-1].Meta
 	m.Commit, m.N, m.RawNext = true, uint64(len(g.Records)), d.rawNext
+	if d.seenDue() {
+		g.seen = d.takeSeen()
+		if d.cfg.Breaks.SeenEarly {
+			d.seenReady, g.seen = g.seen, nil
+		}
+	}
 	d.inFlight++
 	return g
 }
@@ -315,6 +334,9 @@ func (d *Decider) Applied(g *Group) {
 		v.settle(!d.cfg.Breaks.NoCacheReplace)
 	}
 	g.versions = nil
+	if g.seen != nil {
+		d.seenReady, g.seen = g.seen, nil
+	}
 }
 
 // Decide takes the next raw event. An event below RawNext is ignored. ErrBarrier means: not now. Any other error is of the state and
@@ -324,6 +346,7 @@ func (d *Decider) Decide(ev *Event) error {
 		return nil
 	}
 	if err := d.decide(ev); err != nil {
+		d.torn = !errors.Is(err, ErrBarrier)
 		return err
 	}
 	d.rawNext = ev.Offset + 1

@@ -9,11 +9,11 @@
 // Invariants enforced here (numbers as in the processor):
 //
 //	I3 a group covers a consecutive range of raw events, plus chunks of background deletions
-//	I4 ADDED iff there is no live version; UPDATED iff there is one with another hash; DELETED iff there is one;
+//	I4 ADDED iff there is no live version; UPDATED iff there is one that differs under the options of now; DELETED iff there is one;
 //	   prev_csn names the version before, 0 if there never was one
 //	I9 a record deleted by a run was not saved in the run's window, no guard was against it, and every ordinal 1..N that the
 //	   producer claims has arrived
 //
-// Files: decider.go is the event loop's side, save.go the records, options.go what a change of the options means, runs.go the runs, sweep.go the background deletions, overlay.go
-// the look-up, group.go what comes out.
+// Files: decider.go is the event loop's side, save.go the records, options.go what a change of the options means, runs.go the runs,
+// sweep.go the background deletions, seen.go the checkpoints of what runs have seen, overlay.go the look-up, group.go what comes out.
 package decide

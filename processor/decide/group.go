@@ -17,6 +17,7 @@ type Group struct {
 
 	// overlay entries that this group made, in order
 	versions []*version
+	seen     *store.Checkpoint // of what came before and with the group; to be stored when it is applied
 
 	// Memory of which the group gives pieces away; what is full is left to those who have pieces of it.
 	arena  []byte

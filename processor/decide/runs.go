@@ -12,7 +12,7 @@ import (
 )
 
 // window is what a writer keeps in memory of a run that has not ended, or whose deletions are not done: which of the records that
-// were there at its start have been seen since. It is not in the log; after a takeover Replay builds it again.
+// were there at its start have been seen since. It is not in the log; after a takeover a checkpoint (seen.go) and Replay build it again.
 type window struct {
 	tip   *tip
 	start uint64 // csn of RUN_STARTED: records below it that are live and not seen at the end are missing
@@ -23,6 +23,8 @@ type window struct {
 	cand   *roaring64.Bitmap // while sweeping: what is still to be deleted
 	frozen bool              // sweeping: what is saved from now on is not seen, but written anew
 	lost   bool              // raw events of the run are gone: it cannot delete
+	from   int64             // raw offset from which a replay marks
+	fence  uint64            // events of lower runs were shut out when the one at from came
 
 	next uint64            // next ordinal; 1 at first
 	gaps *roaring64.Bitmap // ordinals that came before next
@@ -33,7 +35,8 @@ type window struct {
 
 func newWindow(t *tip, run *store.Run) *window {
 	return &window{
-		tip: t, start: run.StartCSN, seq: run.Seq, track: run.Track, frozen: run.Status == store.RunSweeping, seen: roaring64.New(), next: 1, gaps: roaring64.New(),
+		tip: t, start: run.StartCSN, seq: run.Seq, track: run.Track, frozen: run.Status == store.RunSweeping, seen: roaring64.New(), next: 1,
+		gaps: roaring64.New(), from: run.RawStart + 1, fence: run.FencedBelow,
 	}
 }
 
@@ -71,6 +74,11 @@ func (t *tip) window(seq uint64) *window {
 		}
 	}
 	return nil
+}
+
+func (d *Decider) openWindow(t *tip, w *window) {
+	t.windows = append(t.windows, w)
+	d.windowed[t] = struct{}{}
 }
 
 func (t *tip) closeWindow(w *window) {
@@ -135,7 +143,7 @@ func (d *Decider) runStarted(t *tip, ev *Event, r *event.Raw) error {
 	d.control(t, ev.Offset, r.Run, &event.Control{
 		Op: event.OpRunStarted, Sync: start.Sync, TrackDeletes: start.Tracks(), Fence: start.Fences(), Records: t.live(),
 	})
-	t.windows = append(t.windows, newWindow(t, t.s.Run(r.Run)))
+	d.openWindow(t, newWindow(t, t.s.Run(r.Run)))
 	return nil
 }
 
@@ -398,7 +406,7 @@ func (d *Decider) clear(t *tip, ev *Event, r *event.Raw) error {
 	d.control(t, ev.Offset, 0, &event.Control{Op: event.OpCleared, Mode: c.Mode, Records: t.live()})
 	w := newWindow(t, t.s.RunAt(t.s.LastCSN))
 	w.cand, w.frozen = d.missing(t, w), true
-	t.windows = append(t.windows, w)
+	d.openWindow(t, w)
 	d.sweeps = append(d.sweeps, w)
 	return nil
 }

@@ -119,7 +119,7 @@ func (d *Decider) Replay(ev *Event) error {
 	if r.Run != 0 && r.Run < t.replayFence {
 		return nil // it was shut out at the time
 	}
-	if w := t.window(r.Run); w != nil && ev.Offset > w.run().RawStart {
+	if w := t.window(r.Run); w != nil && ev.Offset >= w.from {
 		w.ordinal(r.N)
 		if r.InRecord() {
 			w.events++
@@ -133,7 +133,7 @@ func (d *Decider) Replay(ev *Event) error {
 	if err != nil {
 		return err
 	}
-	if w := t.window(r.Run); w != nil && r.Type == event.RawSave && prev.Raw != detect.Raw64(r.Value) {
+	if w := t.window(r.Run); w != nil && ev.Offset >= w.from && r.Type == event.RawSave && prev.Raw != detect.Raw64(r.Value) {
 		det, err := d.detector(t)
 		if err != nil {
 			return err
@@ -147,7 +147,7 @@ func (d *Decider) Replay(ev *Event) error {
 	}
 	for _, w := range t.windows {
 		run := w.run()
-		if !w.track || prev.CSN >= w.start || ev.Offset <= run.RawStart && !d.cfg.Breaks.NoReplayStart {
+		if !w.track || prev.CSN >= w.start || ev.Offset < w.from && !d.cfg.Breaks.NoReplayStart {
 			continue
 		}
 		if run.RawEnd >= 0 && ev.Offset >= run.RawEnd {
@@ -157,6 +157,9 @@ func (d *Decider) Replay(ev *Event) error {
 	}
 	return nil
 }
+
+// Replayed says that Replay was given everything that it needs.
+func (d *Decider) Replayed() { d.torn = false }
 
 // abandoned returns streams with records and no sign of a sync since ms.
 func (d *Decider) abandoned(ms int64) []*store.Stream {

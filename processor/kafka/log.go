@@ -150,6 +150,21 @@ func (l *Log) Partitions(ctx context.Context) (int32, error) {
 	return n, nil
 }
 
+// TopicID returns the id of a topic; zero if the cluster gives none.
+func (l *Log) TopicID(ctx context.Context, topic string) (id [16]byte, err error) {
+	err = l.own.retry(ctx, "metadata", func(ctx context.Context) error {
+		topics, err := l.own.describe(ctx, topic)
+		if err == nil {
+			id = topics[0].TopicID
+		}
+		return err
+	}, "topic", topic)
+	if err != nil {
+		return id, fmt.Errorf("asking for the id of %s: %w", topic, err)
+	}
+	return id, nil
+}
+
 // Bounds returns the offset of the first record that the log of a partition has, and the last stable offset: the one behind the last
 // record that a Reader can get now.
 func (l *Log) Bounds(ctx context.Context, topic string, p int32) (start, end int64, err error) {

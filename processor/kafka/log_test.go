@@ -88,6 +88,34 @@ func TestOpen_Waits(t *testing.T) {
 	})
 }
 
+// TestTopicID_IsOfOneTopic: a topic that is made again is another one, and a Log that knows the first says so.
+func TestTopicID_IsOfOneTopic(t *testing.T) {
+	e := newEnv(t, false)
+	l := e.open()
+	first, err := l.TopicID(e.ctx, names.Raw)
+	if err != nil || first == ([16]byte{}) {
+		t.Fatalf("%x, %v", first, err)
+	}
+	if again, err := l.TopicID(e.ctx, names.Raw); err != nil || again != first {
+		t.Fatalf("%x, %v; was %x", again, err, first)
+	}
+	if other, err := l.TopicID(e.ctx, names.Changes); err != nil || other == first {
+		t.Fatalf("%x, %v", other, err)
+	}
+	if err := e.DeleteTopic(names.Raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.CreateTopic(names.Raw, partitions, nil); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := l.TopicID(e.ctx, names.Raw); !errors.Is(err, ErrTopicID) {
+		t.Fatalf("%x, %v", id, err)
+	}
+	if id, err := e.open().TopicID(e.ctx, names.Raw); err != nil || id == first {
+		t.Fatalf("%x, %v; was %x", id, err, first)
+	}
+}
+
 func TestPartitions_Differ(t *testing.T) {
 	e := newEnv(t, false)
 	if err := e.DeleteTopic(names.State); err != nil {

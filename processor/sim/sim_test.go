@@ -179,7 +179,7 @@ func (w *world) start(fs *disk) {
 			return nonces.Uint32()
 		},
 		StandBy: time.Second, Assigned: w.assigned, MemtableBytes: 1 << 20, HotBytes: int64(w.rng.IntN(3)) << 14, BufferBytes: 1 << 18,
-		Decide: decide.Config{GroupRecords: 1 + w.rng.IntN(30), SweepRecords: 1 + w.rng.IntN(10), Breaks: w.plan.decide,
+		Decide: decide.Config{GroupRecords: 1 + w.rng.IntN(30), SweepRecords: 1 + w.rng.IntN(10), Breaks: w.plan.decide, SeenEvery: w.rng.Int64N(80) - 5,
 			Model: func(stream.ID) decide.Model { return decide.Model{Ignore: ignored} }},
 	}
 	go func() {

@@ -8,6 +8,9 @@
 //	versions  one roaring bitmap of csn a stream: the latest version of every record, and which of them are deletions (versions.go)
 //	segments  payloads, in processor/segment
 //
+// Beside them lie two notes of this node's writer, which are no functions of the log and travel nowhere: how far raw was read without
+// output, and what open runs have seen (seen.go).
+//
 // Nothing here is synced on the hot path, for the log can always be read again: after a crash each part is at an exact older
 // prefix, the follower goes on from the smallest of them, and every part ignores what it already has.
 //

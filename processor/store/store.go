@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -48,6 +49,9 @@ type Store struct {
 	log  *slog.Logger
 
 	damage damage
+
+	unflushed  atomic.Int64 // bytes of R that were written since a flush ended, about
+	flushedRaw int64        // of the goroutine that calls SaveSeen: the raw offset of the checkpoint that was last flushed
 
 	mu        sync.RWMutex
 	meta      meta
@@ -107,7 +111,10 @@ func Open(opts Options) (*Store, error) {
 	}
 	popts := pebbleOptions(opts)
 	// Without a listener of ours Pebble ends the process at the first damaged block.
-	popts.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) { _ = s.hurt(info.Details) }}
+	popts.EventListener = &pebble.EventListener{
+		DataCorruption: func(info pebble.DataCorruptionInfo) { _ = s.hurt(info.Details) },
+		FlushEnd:       func(pebble.FlushInfo) { s.unflushed.Store(0) },
+	}
 	db, err := pebble.Open(opts.FS.PathJoin(opts.Dir, "meta"), popts)
 	if err != nil {
 		if pebble.IsCorruptionError(err) || unfit(err) {
@@ -672,6 +679,7 @@ func (s *Store) commitRows(g *Group) error {
 }
 
 func (s *Store) commit() error {
+	s.unflushed.Add(int64(s.batch.Len()))
 	if err := s.batch.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("writing rows: %w", err)
 	}

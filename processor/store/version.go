@@ -146,6 +146,7 @@ const (
 	keyLate     = 'L' // sid(4) csn(8)        -> late row: what is left of a version whose segment is gone
 	keyRestored = 'X' // sid(4) csn(8)        -> payload csn(8)
 	keyPosition = 'M' // csn(8)               -> offset(8) term(8) nonce(4)
+	keySeen     = 'K' // sid(4) start csn(8)  -> Seen; local, not on the state topic
 	keyMeta     = 'G' // name                 -> see meta.go
 )
 
