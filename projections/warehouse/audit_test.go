@@ -71,6 +71,13 @@ func TestAudit(t *testing.T) {
 		t.Errorf("up to the stored progress: %+v", got)
 	}
 
+	for _, c := range []struct{ from, before, want uint64 }{{0, 1 << 62, n}, {512, 768, 767}, {0, 0, 0}} {
+		got, err := w.Summed(t.Context(), 1, 1, c.from, c.before)
+		if err != nil || got > c.want || got+30 < c.want {
+			t.Errorf("windows from %d to %d are summed up to %d, want about %d, %v", c.from, c.before, got, c.want, err)
+		}
+	}
+
 	// A lost fact shows on all levels; a sum that is too large, on its own.
 	var lost *fold.Fact
 	for _, rec := range l.records {

@@ -222,16 +222,19 @@ func (w *Warehouse) run(ctx context.Context, all []Statement) error {
 	if err != nil {
 		return err
 	}
+	if len(pending) == 0 {
+		return nil
+	}
+	if err := w.record(ctx, "started", pending...); err != nil {
+		return err
+	}
 	for _, s := range pending {
-		if err := w.record(ctx, s, "started"); err != nil {
-			return err
-		}
 		start := time.Now()
 		err := w.exec(ctx, "migrate", s.SQL)
 		if code, _ := Code(err); err != nil && !(s.undoes && code == codeNothingToUndo) {
 			return fmt.Errorf("running migration %s, statement %d: %w", s.Migration, s.Number, err)
 		}
-		if err := w.record(ctx, s, "done"); err != nil {
+		if err := w.record(ctx, "done", s); err != nil {
 			return err
 		}
 		w.log.Debug("migration applied", "migration", s.Migration, "statement", s.Number, "took", time.Since(start))
@@ -239,13 +242,17 @@ func (w *Warehouse) run(ctx context.Context, all []Statement) error {
 	return nil
 }
 
-func (w *Warehouse) record(ctx context.Context, s Statement, state string) error {
+// record adds a row for each statement.
+func (w *Warehouse) record(ctx context.Context, state string, statements ...Statement) error {
 	ctx, cancel := w.insertContext(ctx, "migrate")
 	defer cancel()
-	err := w.conn.Exec(ctx, "INSERT INTO "+w.shared("_migrations")+" (migration, statement, checksum, state) VALUES "+
-		fmt.Sprintf("('%s', %d, '%s', '%s')", s.Migration, s.Number, s.Checksum, state))
-	if err != nil {
-		return fmt.Errorf("recording migration %s, statement %d: %w", s.Migration, s.Number, err)
+	values := make([]string, 0, len(statements))
+	for _, s := range statements {
+		values = append(values, fmt.Sprintf("('%s', %d, '%s', '%s')", s.Migration, s.Number, s.Checksum, state))
+	}
+	sql := "INSERT INTO " + w.shared("_migrations") + " (migration, statement, checksum, state) VALUES " + strings.Join(values, ", ")
+	if err := w.conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("recording %d statements of migration %s as %s: %w", len(statements), statements[0].Migration, state, err)
 	}
 	return nil
 }
