@@ -86,6 +86,7 @@ type projections struct {
 	log       *slog.Logger
 	source    follow.Config
 	metrics   *project.Metrics
+	kept      *project.KeeperMetrics
 	reg       prometheus.Registerer
 	secret    []byte
 	running   chan struct{} // closed when the views are there for the first time
@@ -144,7 +145,7 @@ func (r *running) startProjections(ctx context.Context, m Memory) error {
 			Seeds: s.endpoints.Kafka.Seeds, Client: opts, Names: s.endpoints.Topics, FetchBytes: int(m.Fetch), Logger: s.log.With("component", "projections"),
 			Metrics: follow.NewMetrics(s.reg),
 		},
-		metrics: project.NewMetrics(s.reg), running: make(chan struct{}),
+		metrics: project.NewMetrics(s.reg), kept: project.NewKeeperMetrics(s.reg), running: make(chan struct{}),
 	}
 	p.status = ProjectionsStatus{Phase: ProjectionsStarting, Embedded: cfg.DSN == "", Database: cfg.Database}
 	s.projections.Store(p)
@@ -228,6 +229,17 @@ func (p *projections) session(ctx context.Context) (err error) {
 			st.Phase, st.Addr, st.ReadDSN = ProjectionsStarting, engine.Addr(), engine.DSN(true)
 		})
 	}
+	for {
+		err := p.project(ctx, dsn, topology, boot)
+		if !errors.Is(err, project.ErrChanged) || ctx.Err() != nil {
+			return err
+		}
+		p.log.Info("the projections start anew", "reason", err)
+	}
+}
+
+// project writes one generation until something breaks, or another one is to be written.
+func (p *projections) project(ctx context.Context, dsn string, topology warehouse.Topology, boot string) error {
 	w, err := warehouse.Open(warehouse.Config{DSN: dsn, Database: p.cfg.Database, Topology: topology, Cluster: p.cfg.Cluster, Log: p.log})
 	if err != nil {
 		return err
@@ -242,7 +254,11 @@ func (p *projections) session(ctx context.Context) (err error) {
 		return err
 	}
 	defer source.Close()
-	store := project.NewWarehouse(w, project.WarehouseConfig{Boot: boot, Logger: p.log})
+	generation, err := w.ViewsGeneration(ctx)
+	if err != nil {
+		return err
+	}
+	store := project.NewWarehouse(w, project.WarehouseConfig{Generation: generation, Boot: boot, Logger: p.log})
 	projector, err := project.New(project.Config{
 		Source: source, Store: &told{store, p}, Keys: keys, RawTopic: p.endpoints.Topics.Raw, ChangesTopic: p.endpoints.Topics.Changes,
 		Retention: changesRetention(p.endpoints.Topics), Logger: p.log, Metrics: p.metrics,
@@ -258,7 +274,25 @@ func (p *projections) session(ctx context.Context) (err error) {
 		defer p.mu.Unlock()
 		p.projector, p.reader = nil, nil
 	}()
-	return projector.Run(ctx)
+	return p.keep(ctx, projector, project.NewKeeper(project.KeeperConfig{Warehouse: w, Store: store, Logger: p.log, Metrics: p.kept}))
+}
+
+// keep runs the projector, and the keeper beside it, until either ends.
+func (p *projections) keep(ctx context.Context, projector *project.Projector, keeper *project.Keeper) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	kept := make(chan error, 1)
+	go func() {
+		err := keeper.Run(running)
+		stop()
+		kept <- err
+	}()
+	err := projector.Run(running)
+	stop()
+	if changed := <-kept; changed != nil && ctx.Err() == nil {
+		return errors.Join(changed, keeper.Heal(ctx))
+	}
+	return err
 }
 
 // told is the store, and tells when the views are there.

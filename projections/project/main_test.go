@@ -19,12 +19,16 @@ import (
 
 var errBroken = errors.New("the connection broke")
 
+// logEpoch is when the logs begin: two hours ago in real time, so that nothing has expired; long ago in a bubble.
+var logEpoch = max(time.Now().Add(-2*time.Hour).Truncate(24*time.Hour).UnixMilli(), 1_763_700_000_000)
+
 // logs are the partitions of a changes topic.
 type logs struct {
 	rng    *rand.Rand
 	mu     sync.Mutex
 	groups [][]follow.Group
 	start  []int64 // offset
+	steady bool    // nothing breaks
 	grown  chan struct{}
 }
 
@@ -46,7 +50,7 @@ func (l *logs) grow(groups int) {
 		g := follow.Group{Partition: int32(p)}
 		for range 1 + l.rng.IntN(20) {
 			k := event.NewKey(stream.ID{Environment: "dev", Integration: "crm", Connection: fmt.Sprint(p, "-", l.rng.IntN(3)), Model: "Thing"})
-			m := event.Meta{Term: 1, CSN: csn, SID: 1, TS: 1_763_700_000_000 + int64(csn)*7_000, Record: true, Live: csn}
+			m := event.Meta{Term: 1, CSN: csn, SID: 1, TS: logEpoch + int64(csn)*7_000, Record: true, Live: csn}
 			c := event.Change{Op: event.OpAdded, Partition: int32(p), Key: k, ID: fmt.Append(nil, csn), Payload: []byte(`{}`)}
 			rec := follow.Record{Op: c.Op, Key: stream.AppendRecordKey(nil, k.Stream, c.ID), Offset: int64(offset)}
 			rec.Value = event.AppendChange(nil, &c, &m)
@@ -115,7 +119,7 @@ func (l *logs) Follow(ctx context.Context, positions []follow.Position, take fun
 			}
 		}
 		grown := l.grown
-		broken := l.rng.IntN(200) == 0
+		broken := !l.steady && l.rng.IntN(200) == 0
 		l.mu.Unlock()
 		if broken {
 			return errBroken

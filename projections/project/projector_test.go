@@ -231,7 +231,7 @@ func TestStatus_SaysHowLongItMayLast(t *testing.T) {
 		rng := rand.New(rand.NewPCG(2, 5))
 		l, m := newLogs(rng, 1), newMemory(t, rand.New(rand.NewPCG(2, 6)))
 		cfg := testConfig(t, l, m)
-		cfg.Now = func() time.Time { return time.UnixMilli(1_763_700_000_000).Add(time.Since(synctestEpoch)) }
+		cfg.Now = func() time.Time { return time.UnixMilli(logEpoch).Add(time.Since(synctestEpoch)) }
 		var wg sync.WaitGroup
 		p := start(t, cfg, &wg)
 		defer wg.Wait()

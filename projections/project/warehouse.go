@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemark-dev/tidemark/projections/fold"
@@ -17,6 +18,7 @@ type Warehouse struct {
 	w      *warehouse.Warehouse
 	cfg    WarehouseConfig
 	logger *slog.Logger
+	erased atomic.Int64 // erasures that Prepare found; -1: it was not called yet
 }
 
 // WarehouseConfig says which tables, and what is known of the server.
@@ -35,6 +37,7 @@ func NewWarehouse(w *warehouse.Warehouse, cfg WarehouseConfig) *Warehouse {
 		cfg.Generation = 1
 	}
 	s := &Warehouse{w: w, cfg: cfg, logger: cfg.Logger}
+	s.erased.Store(-1)
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -58,6 +61,10 @@ func (s *Warehouse) Prepare(ctx context.Context) (Erasures, error) {
 			return nil, err
 		}
 	}
+	return s.loadErasures(ctx)
+}
+
+func (s *Warehouse) loadErasures(ctx context.Context) (Erasures, error) {
 	list, err := s.w.LoadErasures(ctx)
 	if err != nil {
 		return nil, err
@@ -68,6 +75,7 @@ func (s *Warehouse) Prepare(ctx context.Context) (Erasures, error) {
 		k := erasureKey{id, x.RecordID}
 		e[k] = max(e[k], x.At.UnixMilli())
 	}
+	s.erased.Store(int64(len(list)))
 	return e, nil
 }
 
