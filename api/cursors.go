@@ -30,7 +30,10 @@ func (s *Server) showCursor(c *gin.Context) error {
 	if err := p.err(); err != nil {
 		return err
 	}
-	text := c.Param("cursor")
+	text, err := pathValue(c, "cursor")
+	if err != nil {
+		return cursorError(text, err)
+	}
 	at, err := cursor.Parse(text)
 	if err != nil {
 		return cursorError(text, err)

@@ -221,20 +221,34 @@ func (p *parameters) modifiedAfter() int64 {
 	if !ok {
 		return 0
 	}
+	t := p.rfc3339(given, v)
+	if t.IsZero() {
+		return 0
+	}
+	return max(ceilMS(t), 0)
+}
+
+// rfc3339 reads a time; the zero time stands for one that is noted as malformed.
+func (p *parameters) rfc3339(name, v string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, v)
 	if err != nil {
 		hint := "Send an RFC 3339 time with its zone, such as 2026-01-31T09:30:00Z."
 		if _, err := time.Parse(time.RFC3339Nano, strings.Replace(v, " ", "+", 1)); err == nil {
 			hint = "A + in a URL means a space: write %2B, or a time in UTC with Z."
 		}
-		p.note(issueInvalid, given, hint, "is %s, which is not a time", quote(v))
-		return 0
+		p.note(issueInvalid, name, hint, "is %s, which is not a time", quote(v))
+		return time.Time{}
 	}
+	return t
+}
+
+// ceilMS is ms since the epoch, up: what has a stamp at or after a time between two milliseconds has that of the later one or a later one.
+func ceilMS(t time.Time) int64 {
 	ms := t.UnixMilli()
 	if t.Nanosecond()%int(time.Millisecond) != 0 {
 		ms++
 	}
-	return max(ms, 0)
+	return ms
 }
 
 func (p *parameters) ids() []string {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"github.com/tidemark-dev/tidemark/projections/observe"
 	"github.com/tidemark-dev/tidemark/schemas/errcode"
 )
 
@@ -21,6 +22,21 @@ type route struct {
 var routes = []route{
 	{http.MethodGet, "/records", true, dialectRoot, (*Server).records},
 	{http.MethodGet, "/v1/cursors/{cursor}", false, dialectV1, (*Server).showCursor},
+	{http.MethodGet, "/v1/observability/overview", false, dialectV1, question(observe.Ask.Overview, streamParameters...)},
+	{http.MethodGet, "/v1/observability/streams", false, dialectV1, question(observe.Ask.Streams, with(streamParameters, "limit", "order")...)},
+	{http.MethodGet, "/v1/observability/changes", false, dialectV1, question(observe.Ask.Changes, with(spanParameters, "bucket")...)},
+	{http.MethodGet, "/v1/observability/runs", false, dialectV1, question(observe.Ask.Runs, with(listParameters, "status")...)},
+	{http.MethodGet, "/v1/observability/fields", false, dialectV1, question(observe.Ask.FieldChanges, listParameters...)},
+	{http.MethodGet, "/v1/observability/spurious", false, dialectV1, question(observe.Ask.Spurious, listParameters...)},
+	{http.MethodGet, "/v1/observability/hot-records", false, dialectV1, question(observe.Ask.HotRecords, listParameters...)},
+	{http.MethodGet, "/v1/observability/hot-streams", false, dialectV1, question(observe.Ask.HotStreams, with(streamParameters, "limit")...)},
+	{http.MethodGet, "/v1/observability/payload-sizes", false, dialectV1, question(observe.Ask.PayloadSizes, listParameters...)},
+	{http.MethodGet, "/v1/observability/lag", false, dialectV1, question(observe.Ask.Lag, spanParameters...)},
+	{http.MethodGet, "/v1/observability/health", false, dialectV1, question(observe.Ask.Health)},
+	{http.MethodGet, "/v1/observability/timeline", false, dialectV1, question(observe.Ask.Timeline, listParameters...)},
+	{http.MethodGet, "/v1/records/{integration}/{connection}/{model}/{id}/history", false, dialectV1, recordQuestion(observe.Ask.History, "limit", "before", "diff")},
+	{http.MethodGet, "/v1/records/{integration}/{connection}/{model}/{id}/diff", false, dialectV1, recordQuestion(observe.Ask.Diff, "from", "to")},
+	{http.MethodGet, "/v1/records/{integration}/{connection}/{model}/{id}/as-of", false, dialectV1, recordQuestion(observe.Ask.AsOf, "at", "csn")},
 	{http.MethodGet, "/livez", false, dialectRoot, (*Server).livez},
 	{http.MethodGet, "/readyz", false, dialectRoot, (*Server).readyz},
 	{http.MethodGet, "/metrics", false, dialectRoot, (*Server).exposition},

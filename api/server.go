@@ -26,15 +26,17 @@ type Deps struct {
 
 // Server answers HTTP requests. Safe for concurrent use.
 type Server struct {
-	cfg         Config
-	view        View
-	log         *slog.Logger
-	metrics     *Metrics
-	promHandler http.Handler
-	compressor  *compressor
-	engine      *gin.Engine
-	slots       chan struct{} // one per page in memory
-	pages       sync.Pool     // of *page
+	cfg           Config
+	view          View
+	observability Observability
+	log           *slog.Logger
+	metrics       *Metrics
+	promHandler   http.Handler
+	compressor    *compressor
+	engine        *gin.Engine
+	slots         chan struct{} // one per page in memory
+	questions     chan struct{} // one per question under way
+	pages         sync.Pool     // of *page
 }
 
 // New checks the settings and makes a server. It does no I/O and starts nothing.
@@ -51,23 +53,26 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	log := deps.Logger.With("component", "api")
 	s := &Server{
-		cfg:        cfg,
-		view:       deps.View,
-		log:        log,
-		metrics:    deps.Metrics,
-		compressor: compressor,
+		cfg:           cfg,
+		view:          deps.View,
+		observability: deps.Observability,
+		log:           log,
+		metrics:       deps.Metrics,
+		compressor:    compressor,
 		promHandler: promhttp.HandlerFor(deps.Gatherer, promhttp.HandlerOpts{
 			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 			Timeout:  cfg.RequestTimeout,
 		}),
-		slots: make(chan struct{}, cfg.ReadersMax),
-		pages: sync.Pool{New: func() any { return new(page) }},
+		slots:     make(chan struct{}, cfg.ReadersMax),
+		questions: make(chan struct{}, questionsMax),
+		pages:     sync.Pool{New: func() any { return new(page) }},
 	}
 	gin.SetMode(gin.ReleaseMode) // the other modes print to standard output, which is not ours
 	s.engine = gin.New()
 	s.engine.RedirectTrailingSlash = false
 	s.engine.HandleMethodNotAllowed = true
-	s.engine.UseEscapedPath = true // an encoded slash is part of a parameter
+	s.engine.UseEscapedPath = true      // an encoded slash is part of a parameter
+	s.engine.UnescapePathValues = false // gin would make a space of a +; see pathValue
 	s.register(s.engine)
 	return s, nil
 }

@@ -146,7 +146,7 @@ func (q Query) WithDefaults(now time.Time) Query {
 		q.Until = TimeOf(now)
 	}
 	if q.Since == 0 {
-		q.Since = q.Until - SpanDefault
+		q.Since = max(q.Until-SpanDefault, 1)
 	}
 	if q.Limit == 0 {
 		q.Limit = LimitDefault
