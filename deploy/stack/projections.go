@@ -178,7 +178,10 @@ func (p *projections) run(ctx context.Context) error {
 		began := time.Now()
 		err := p.session(ctx)
 		if ctx.Err() != nil {
-			return err
+			if err != nil { // what they hold is made of the log: a stop that was not clean costs nothing
+				p.log.Warn("stopping the projections", "error", err)
+			}
+			return nil
 		}
 		if time.Since(began) > time.Minute {
 			wait.Reset()
