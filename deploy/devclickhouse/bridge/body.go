@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/ch-go/compress"
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
 )
 
 // receiveTimeout is how long a client may pause in the middle of a body.
@@ -34,6 +35,8 @@ func openBody(w http.ResponseWriter, r *http.Request, decompress bool) (io.Reade
 		body, err = zlib.NewReader(body)
 	case "br":
 		body = brotli.NewReader(body)
+	case "lz4":
+		body = lz4.NewReader(body)
 	case "zstd":
 		var decoder *zstd.Decoder
 		if decoder, err = zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
@@ -123,7 +126,7 @@ type encoder interface {
 // chooseEncoding returns the first encoding of Accept-Encoding that the bridge writes, in the order in which ClickHouse prefers
 // them, or "". Weights are not looked at, as ClickHouse does not.
 func chooseEncoding(accept string) string {
-	for _, name := range []string{"br", "gzip", "zstd", "deflate"} {
+	for _, name := range []string{"br", "gzip", "zstd", "deflate", "lz4"} {
 		for _, item := range strings.Split(accept, ",") {
 			item, weight, _ := strings.Cut(strings.TrimSpace(item), ";")
 			if strings.EqualFold(item, name) && strings.ReplaceAll(weight, " ", "") != "q=0" {
@@ -143,6 +146,8 @@ func newEncoder(to io.Writer, encoding string) (encoder, error) {
 		return gzip.NewWriterLevel(to, gzip.BestSpeed)
 	case "deflate":
 		return zlib.NewWriterLevel(to, zlib.BestSpeed)
+	case "lz4":
+		return lz4.NewWriter(to), nil
 	case "zstd":
 		return zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	}
