@@ -120,7 +120,7 @@ func (r *running) newServer(m Memory) (*api.Server, error) {
 	c.Environment, c.Lineage, c.ChangesTopic = s.cfg.Environment, s.endpoints.Lineage, s.endpoints.Topics.Changes
 	c.ReadersMax = m.Readers
 	c.ShutdownTimeout = min(10*time.Second, s.cfg.ShutdownTimeout/2)
-	return api.New(c, api.Deps{View: &s.view, Logger: s.log, Metrics: api.NewMetrics(s.reg), Gatherer: s.reg})
+	return api.New(c, api.Deps{View: &s.view, Observability: observability{s}, Logger: s.log, Metrics: api.NewMetrics(s.reg), Gatherer: s.reg})
 }
 
 // run runs a part until the stack stops. A part that ends before it was asked to is a failure of the whole.

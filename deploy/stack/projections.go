@@ -21,6 +21,7 @@ import (
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/library"
 	"github.com/tidemark-dev/tidemark/projections/fold"
 	"github.com/tidemark-dev/tidemark/projections/follow"
+	"github.com/tidemark-dev/tidemark/projections/observe"
 	"github.com/tidemark-dev/tidemark/projections/project"
 	"github.com/tidemark-dev/tidemark/projections/warehouse"
 	"github.com/tidemark-dev/tidemark/schemas/topic"
@@ -95,7 +96,7 @@ type projections struct {
 	mu        sync.Mutex
 	status    ProjectionsStatus
 	projector *project.Projector
-	reader    *warehouse.Warehouse
+	reader    *observe.Reader
 }
 
 // Projections says how the projections are. Safe for concurrent use.
@@ -269,8 +270,14 @@ func (p *projections) project(ctx context.Context, dsn string, topology warehous
 	if err != nil {
 		return err
 	}
+	payloads, err := follow.NewFetcher(p.source)
+	if err != nil {
+		return err
+	}
+	defer payloads.Close()
 	p.mu.Lock()
-	p.projector, p.reader = projector, w
+	p.projector = projector
+	p.reader = observe.New(observe.Config{Conn: w.Conn(), Database: w.Database(), Payloads: payloads})
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
