@@ -111,7 +111,7 @@ func (r *running) startServices(ctx context.Context, ln net.Listener, m Memory) 
 	r.run(ctx, "processor", p.Run)
 	s.view.serve(p)
 	r.run(ctx, "http server", func(ctx context.Context) error { return server.Serve(ctx, ln) })
-	return r.startProjections(ctx, m)
+	return r.startProjections(ctx, m, p)
 }
 
 func (r *running) newServer(m Memory) (*api.Server, error) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse"
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/library"
+	"github.com/tidemark-dev/tidemark/processor"
 	"github.com/tidemark-dev/tidemark/projections/fold"
 	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/projections/observe"
@@ -90,6 +91,7 @@ type projections struct {
 	kept      *project.KeeperMetrics
 	reg       prometheus.Registerer
 	secret    []byte
+	rawNext   func(int32) (int64, bool)
 	running   chan struct{} // closed when the views are there for the first time
 	once      sync.Once
 
@@ -123,7 +125,7 @@ func (s *Stack) ProjectionsRunning() <-chan struct{} {
 }
 
 // startProjections starts them in the background.
-func (r *running) startProjections(ctx context.Context, m Memory) error {
+func (r *running) startProjections(ctx context.Context, m Memory, proc *processor.Processor) error {
 	s, cfg := r.s, r.s.cfg.Projections
 	if !cfg.Enabled {
 		return nil
@@ -145,6 +147,14 @@ func (r *running) startProjections(ctx context.Context, m Memory) error {
 		source: follow.Config{
 			Seeds: s.endpoints.Kafka.Seeds, Client: opts, Names: s.endpoints.Topics, FetchBytes: int(m.Fetch), Logger: s.log.With("component", "projections"),
 			Metrics: follow.NewMetrics(s.reg),
+		},
+		rawNext: func(partition int32) (int64, bool) {
+			for _, st := range proc.Status() {
+				if st.Partition == partition {
+					return st.RawNext, st.Term > 0
+				}
+			}
+			return 0, false
 		},
 		metrics: project.NewMetrics(s.reg), kept: project.NewKeeperMetrics(s.reg), running: make(chan struct{}),
 	}
@@ -264,7 +274,7 @@ func (p *projections) project(ctx context.Context, dsn string, topology warehous
 	}
 	store := project.NewWarehouse(w, project.WarehouseConfig{Generation: generation, Boot: boot, Logger: p.log})
 	projector, err := project.New(project.Config{
-		Source: source, Store: &told{store, p}, Keys: keys, RawTopic: p.endpoints.Topics.Raw, ChangesTopic: p.endpoints.Topics.Changes,
+		Source: source, Store: &told{store, p}, Keys: keys, RawTopic: p.endpoints.Topics.Raw, RawNext: p.rawNext, ChangesTopic: p.endpoints.Topics.Changes,
 		Retention: changesRetention(p.endpoints.Topics), Logger: p.log, Metrics: p.metrics,
 	})
 	if err != nil {

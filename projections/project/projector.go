@@ -50,7 +50,7 @@ type Progress struct {
 
 // Lag is how far a component is behind one partition of a topic.
 type Lag struct {
-	Component string // projections, processor
+	Component string // ComponentProjections or ComponentProcessor
 	Topic     string
 	Partition int32
 	AtMS      int64
@@ -61,6 +61,12 @@ type Lag struct {
 	MS        int64         // age of the oldest record that was not read; 0: there is none
 	ToLoss    time.Duration // until the log drops a record that was not read; negative: there is none, or it keeps everything
 }
+
+// Components of samples.
+const (
+	ComponentProjections = "projections" // reads the changes topic
+	ComponentProcessor   = "processor"   // reads the raw topic
+)
 
 // Trouble is what stands between us and the store.
 type Trouble uint8
@@ -99,6 +105,9 @@ type Config struct {
 	HashIDs    bool
 	// RawTopic and ChangesTopic name what Ranges talks about.
 	RawTopic, ChangesTopic string
+	// RawNext is the next offset of the raw topic that the processor will decide, if it is at hand: what the log says trails while events
+	// change nothing.
+	RawNext func(partition int32) (offset int64, ok bool)
 	// Retention of the changes topic; 0: for ever. What is older than that and not written yet may be lost.
 	Retention time.Duration
 	// BatchRows and BatchWait bound a batch: it is written when it has that many rows, or that age. Default 50,000 and 1 s.

@@ -230,13 +230,18 @@ func (p *Projector) measured(ranges []Range) (samples []Lag) {
 				part.Position = max(part.Position, r.Read) // takeovers and leftovers are read, and nothing comes of them
 			}
 			part.behind(now)
-			l.Component, l.Position, l.Records, l.MS = "projections", part.Position, part.Behind, part.BehindMS
+			l.Component, l.Position, l.Records, l.MS = ComponentProjections, part.Position, part.Behind, part.BehindMS
 			if s.retention > 0 && part.Behind > 0 && part.AtMS > 0 {
 				l.ToLoss = max(s.retention-now.Sub(time.UnixMilli(part.AtMS)), 0)
 			}
 		case p.cfg.RawTopic:
 			part.RawEnd = r.End
-			l.Component, l.Position, l.Records = "processor", part.RawNext, max(r.End-part.RawNext, 0)
+			if p.cfg.RawNext != nil {
+				if next, ok := p.cfg.RawNext(r.Partition); ok {
+					part.RawNext = max(part.RawNext, next)
+				}
+			}
+			l.Component, l.Position, l.Records = ComponentProcessor, part.RawNext, max(r.End-part.RawNext, 0)
 		default:
 			continue
 		}

@@ -164,8 +164,12 @@ func (s *Warehouse) Summed(ctx context.Context, partition int32, from, before ui
 func (s *Warehouse) InsertLag(ctx context.Context, samples []Lag) error {
 	list := make([]warehouse.LagSample, len(samples))
 	for i, l := range samples {
+		generation := s.cfg.Generation
+		if l.Component != ComponentProjections {
+			generation = 0 // it has none
+		}
 		list[i] = warehouse.LagSample{
-			Component: l.Component, Generation: s.cfg.Generation, Partition: uint16(l.Partition), At: time.UnixMilli(l.AtMS), LogStart: l.LogStart,
+			Component: l.Component, Generation: generation, Partition: uint16(l.Partition), At: time.UnixMilli(l.AtMS), LogStart: l.LogStart,
 			LogEnd: l.LogEnd, Position: l.Position, Records: uint64(max(l.Records, 0)), Age: time.Duration(l.MS) * time.Millisecond, ToLoss: l.ToLoss,
 		}
 	}
