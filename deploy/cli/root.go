@@ -41,7 +41,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.upCommand(), a.loadCommand(), a.tailCommand(), a.recordsCommand(), a.runsCommand(), a.heldCommand(), a.topicsCommand(),
-		a.clickhouseCommand(), a.doctorCommand(), a.versionCommand(), exitCodesTopic(),
+		a.clickhouseCommand(), a.projectionsCommand(), a.doctorCommand(), a.versionCommand(), exitCodesTopic(),
 	)
 	return root
 }

@@ -134,7 +134,7 @@ func (r *running) startProjections(ctx context.Context, m Memory, proc *processo
 	secret := cfg.Secret
 	if len(secret) == 0 {
 		var err error
-		if secret, err = loadSecret(filepath.Join(s.endpoints.DataDir, "fingerprint.secret")); err != nil {
+		if secret, err = loadSecret(filepath.Join(s.endpoints.DataDir, secretFile)); err != nil {
 			return err
 		}
 	}
@@ -163,6 +163,9 @@ func (r *running) startProjections(ctx context.Context, m Memory, proc *processo
 	r.run(ctx, "projections", p.run)
 	return nil
 }
+
+// secretFile is in the data directory.
+const secretFile = "fingerprint.secret"
 
 // loadSecret reads a secret, or makes one.
 func loadSecret(path string) ([]byte, error) {
