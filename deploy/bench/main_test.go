@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemark-dev/tidemark/deploy/devclickhouse"
 	"github.com/tidemark-dev/tidemark/deploy/devkafka"
 	"github.com/tidemark-dev/tidemark/schemas/topic"
 )
@@ -27,6 +28,9 @@ var roles = map[string]func(args []string) error{
 }
 
 func TestMain(m *testing.M) {
+	if devclickhouse.RunChild() {
+		return
+	}
 	if role := os.Getenv(roleEnv); role != "" {
 		if err := roles[role](strings.Split(os.Getenv(argsEnv), "\n")); err != nil {
 			fmt.Fprintln(os.Stderr, role+":", err)
