@@ -22,7 +22,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse"
-	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/library"
+	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/chtest"
 	"github.com/tidemark-dev/tidemark/projections/follow"
 	"github.com/tidemark-dev/tidemark/schemas/event"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
@@ -358,23 +358,10 @@ func (s *site) compare(want answers) string {
 	return ""
 }
 
-// withEngine skips the test if there is no library, or fetches it if that is required.
-func withEngine(t *testing.T) {
-	t.Helper()
-	if _, err := library.Find(""); err != nil {
-		required := strings.Split(os.Getenv("TIDEMARK_REQUIRE"), ",")
-		if !slices.Contains(required, "chdb") && !slices.Contains(required, "all") {
-			t.Skip("needs libchdb, which tidemark clickhouse fetch puts into the cache")
-		}
-		_, err := library.Fetch(t.Context(), library.Options{})
-		must(t, err)
-	}
-}
-
 // TestProjections_AreWhatTheTopicSays kills the projector, with everything else of its process, kills the engine, and freezes it as if it
 // were out of reach, at random, under load. In the end every view says what the changes topic says.
 func TestProjections_AreWhatTheTopicSays(t *testing.T) {
-	withEngine(t)
+	chtest.Library(t)
 	rng := newRand(t)
 	runs := projectionRunsDefault
 	if testing.Short() {
@@ -426,7 +413,7 @@ func TestProjections_AreWhatTheTopicSays(t *testing.T) {
 
 // TestProjections_ADirectoryThatIsLost: what ClickHouse holds is made of the log, so it can be made again.
 func TestProjections_ADirectoryThatIsLost(t *testing.T) {
-	withEngine(t)
+	chtest.Library(t)
 	rng := newRand(t)
 	s := newSite(t, t.TempDir(), partitionsUnderLoad)
 	s.flags = []string{"--memory", memoryUnderLoad, "--no-projections=false", "--clickhouse-listen", freeAddr(t), "--clickhouse-memory", "600MiB"}
@@ -446,7 +433,7 @@ func TestProjections_ADirectoryThatIsLost(t *testing.T) {
 
 // TestProjections_APasswordIsNotShown: the logins are in a file for the owner's eyes, and nowhere else.
 func TestProjections_APasswordIsNotShown(t *testing.T) {
-	withEngine(t)
+	chtest.Library(t)
 	s := newSite(t, t.TempDir(), 1)
 	s.flags = []string{"--no-projections=false", "--clickhouse-listen", freeAddr(t), "--clickhouse-memory", "600MiB"}
 	s.start()

@@ -13,23 +13,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
-	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/library"
+	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/chtest"
 )
-
-// requireEngine skips a test without libchdb, or fetches it if TIDEMARK_REQUIRE asks for chdb, or all.
-func requireEngine(t *testing.T) {
-	t.Helper()
-	if _, err := library.Find(""); err == nil {
-		return
-	}
-	required := strings.Split(os.Getenv("TIDEMARK_REQUIRE"), ",")
-	if !slices.Contains(required, "chdb") && !slices.Contains(required, "all") {
-		t.Skip("needs libchdb, which tidemark clickhouse fetch puts into the cache")
-	}
-	if _, err := library.Fetch(t.Context(), library.Options{}); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // arguments are values for the parameters of views.
 var arguments = map[string]string{
@@ -64,7 +49,7 @@ var nothingToShow = []string{"v1_spurious_updates"}
 // What up --demo prints works as it stands, and every view can be read by clients that know nothing of us: one of Go, curl, and one of
 // Python.
 func TestDemo_TheProjectionsCanBeAskedByAnyClient(t *testing.T) {
-	requireEngine(t)
+	chtest.Library(t)
 	requireTool(t, "curl")
 	p := launch(t, "up", "--demo", "--no-projections=false", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0",
 		"--clickhouse-listen", "127.0.0.1:0")
