@@ -77,12 +77,12 @@ func (p *Picture) bars(c *canvas, panel *grafana.Panel, t *grafana.Table, b box)
 	name := t.Index(panel.Options.XField)
 	value := -1
 	for i := range t.Columns {
-		if _, ok := t.Rows[0][i].(float64); ok && i != name {
+		if i != name {
 			value = i
 		}
 	}
 	if name < 0 || value < 0 {
-		return fmt.Errorf("no column of names %q, or none of numbers", panel.Options.XField)
+		return fmt.Errorf("no column of names %q, or none beside it", panel.Options.XField)
 	}
 	f, err := panel.Field(t.Columns[value].Name)
 	if err != nil {
@@ -185,10 +185,10 @@ func (p *Picture) table(c *canvas, panel *grafana.Panel, t *grafana.Table, b box
 			text, color := p.shown(&col.field, row[col.index])
 			switch n, _ := row[col.index].(float64); {
 			case col.field.Custom.CellOptions.Type == "gauge":
-				full := col.w - 52
+				full := max(0, col.w-52)
 				c.printf(`<rect class="track" x="%.1f" y="%.1f" width="%.1f" height="12" rx="2"/>`+"\n", x, y-10, full)
 				c.printf(`<rect x="%.1f" y="%.1f" width="%.1f" height="12" rx="2" fill="%s"/>`+"\n", x, y-10, full*min(1, max(0, n)), col.field.Color.FixedColor)
-				c.text(x+col.w, y, text, "", "end", 48)
+				c.text(x+col.w, y, text, "", "end", min(48, col.w))
 			case col.field.Custom.CellOptions.Type == "color-text" && color != "":
 				c.colored(at, y, text, color, anchor, 12, col.w)
 			default:

@@ -81,12 +81,16 @@ func (p *Picture) number(f *grafana.Field, n float64) string {
 
 func fixed(n float64, decimals int) string { return strconv.FormatFloat(n, 'f', decimals, 64) }
 
-// plain has at most two decimals, and none that are zero.
+// plain has so many decimals, at most two if that is not said, and none that are zeros at the end.
 func plain(n float64, decimals int) string {
-	if decimals >= 0 && n != math.Trunc(n) {
-		return fixed(n, decimals)
+	if decimals < 0 {
+		decimals = 2
 	}
-	return strings.TrimSuffix(strings.TrimRight(fixed(n, 2), "0"), ".")
+	text := fixed(n, decimals)
+	if strings.Contains(text, ".") {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	return text
 }
 
 func scaled(n, base float64, units []string, decimals int) string {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// ticks are round values from 0, or below it, to at least high; the last is the top of the axis. binary: round in bytes.
+// ticks are round values from low, or below it, to at least high; the last is the top of the axis. whole: none between whole numbers.
 func ticks(low, high float64, count int, whole bool) []float64 {
 	if high <= low {
 		high = low + 1
@@ -34,7 +34,7 @@ func ticks(low, high float64, count int, whole bool) []float64 {
 var timeSteps = []time.Duration{
 	time.Second, 5 * time.Second, 15 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute,
 	30 * time.Minute, time.Hour, 2 * time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 2 * 24 * time.Hour, 7 * 24 * time.Hour,
-	30 * 24 * time.Hour, 365 * 24 * time.Hour,
+	30 * 24 * time.Hour, 90 * 24 * time.Hour, 365 * 24 * time.Hour, 5 * 365 * 24 * time.Hour,
 }
 
 // timeTicks are at most count round times within a range, and how to write them.
@@ -56,8 +56,10 @@ func timeTicks(from, to time.Time, count int) (at []time.Time, layout string) {
 		layout = "15:04:05"
 	case step < 24*time.Hour:
 		layout = "15:04"
-	default:
+	case step < 30*24*time.Hour:
 		layout = "Jan 2"
+	default:
+		layout = "Jan 2006"
 	}
 	return at, layout
 }

@@ -146,11 +146,11 @@ func highest(all []*line, stacked bool) (high float64) {
 	return high
 }
 
-// unitTicks are round in the largest of the units that high reaches twice.
+// unitTicks are round in the largest of the units that high reaches.
 func unitTicks(high float64, units ...float64) []float64 {
 	unit := units[0]
 	for _, u := range units {
-		if high >= 2*u {
+		if high >= u {
 			unit = u
 		}
 	}
