@@ -153,6 +153,7 @@ func (c *Config) setDefaults() {
 type Projector struct {
 	cfg    Config
 	status status
+	warned int // of sample alone
 }
 
 // New checks the config. It does no I/O.

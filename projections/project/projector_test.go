@@ -2,7 +2,9 @@ package project
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -232,6 +234,8 @@ func TestStatus_SaysHowLongItMayLast(t *testing.T) {
 		l, m := newLogs(rng, 1), newMemory(t, rand.New(rand.NewPCG(2, 6)))
 		cfg := testConfig(t, l, m)
 		cfg.Now = func() time.Time { return time.UnixMilli(logEpoch).Add(time.Since(synctestEpoch)) }
+		var logged strings.Builder
+		cfg.Logger = slog.New(slog.NewTextHandler(&logged, nil))
 		var wg sync.WaitGroup
 		p := start(t, cfg, &wg)
 		defer wg.Wait()
@@ -256,6 +260,11 @@ func TestStatus_SaysHowLongItMayLast(t *testing.T) {
 		}
 		if s.SecondsToLoss < 20*60 || s.SecondsToLoss > 40*60 {
 			t.Errorf("%d s to data loss, half an hour into an hour", s.SecondsToLoss)
+		}
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		if n := strings.Count(logged.String(), "will leave the log"); n != 2 {
+			t.Errorf("%d warnings when a sixth of the time is left:\n%s", n, logged.String())
 		}
 		m.mu.Lock()
 		m.trouble = Schema

@@ -208,10 +208,32 @@ func (p *Projector) sampleOnce(ctx context.Context) {
 		return
 	}
 	samples := p.measured(ranges)
-	p.cfg.Metrics.status(p.Status())
+	st := p.Status()
+	p.cfg.Metrics.status(st)
+	p.warn(st)
 	if err := p.cfg.Store.InsertLag(ctx, samples); err != nil && ctx.Err() == nil {
 		p.cfg.Logger.Debug("storing lag", "error", err)
 	}
+}
+
+// warn says once that half, and once that a fifth, of the time is left that the log keeps what is not projected.
+func (p *Projector) warn(st Status) {
+	share := 1.0
+	if st.SecondsToLoss >= 0 {
+		share = float64(st.SecondsToLoss) / p.cfg.Retention.Seconds()
+	}
+	level := 0
+	switch {
+	case share < 0.2:
+		level = 2
+	case share < 0.5:
+		level = 1
+	}
+	if level > p.warned {
+		p.cfg.Logger.Warn("changes will leave the log before they are projected", "seconds_to_data_loss", st.SecondsToLoss, "state", string(st.State),
+			"reason", st.Reason)
+	}
+	p.warned = level
 }
 
 // measured takes over what the logs hold, and returns how far everybody is behind.
