@@ -25,7 +25,7 @@ func (r *Reader) Changes(ctx context.Context, q Query) (*Changes, error) {
 		out.Buckets[i].At = out.Since + Time(i)*width
 	}
 	var all histogram
-	sql := strings.Replace(question("changes"), bucketViews[Hour], bucketViews[q.Bucket], 1)
+	sql := strings.ReplaceAll(question("changes"), bucketViews[Hour], bucketViews[q.Bucket])
 	args := append(of(q.Streams), named("since", out.Since.seconds()), named("until", out.Until.seconds()), named("limit", BucketsMax))
 	err := r.ask(ctx, "changes", sql, r.cfg.RowsMax, args, func(row driver.Rows) error {
 		var start time.Time

@@ -142,8 +142,14 @@ const (
 	secondsText = "2006-01-02 15:04:05"
 )
 
-func (t Time) millis() string  { return t.Std().Format(millisText) }
-func (t Time) seconds() string { return t.Std().Format(secondsText) }
+// What columns of times can hold: DateTime64, and DateTime with its 32 bits of seconds. Nothing happened later.
+var (
+	lastMillis  = TimeOf(time.Date(2299, 12, 31, 0, 0, 0, 0, time.UTC))
+	lastSeconds = TimeOf(time.Date(2106, 2, 7, 0, 0, 0, 0, time.UTC))
+)
+
+func (t Time) millis() string  { return min(max(t, 0), lastMillis).Std().Format(millisText) }
+func (t Time) seconds() string { return min(max(t, 0), lastSeconds).Std().Format(secondsText) }
 
 // floor is the start of the bucket of t.
 func (t Time) floor(b Bucket) Time { return t - t%b.Width() }
