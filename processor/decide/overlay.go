@@ -46,7 +46,8 @@ func (t *table) Drop() {
 // tipsMax is how many streams' tips are kept; beyond it idle ones go.
 const tipsMax = 200_000
 
-// tip returns the stream of a key. The error is a *event.RawError.
+// tip returns the stream of a key. The error is a *event.RawError, or errOvertaken: the follower has already applied what another writer
+// decided about the stream, and what we would decide on top of that could never be valid.
 func (d *Decider) tip(key []byte) (*tip, error) {
 	if d.last != nil && d.last.s.Key.Stream == string(key) {
 		return d.last, nil
@@ -66,6 +67,9 @@ func (d *Decider) tip(key []byte) (*tip, error) {
 
 func (d *Decider) newTip(key string) (*tip, error) {
 	if s, ok := d.state.Stream(key); ok {
+		if s.LastCSN >= d.nextCSN {
+			return nil, fmt.Errorf("%w: stream %s is at csn %d, and %d comes next", errOvertaken, key, s.LastCSN, d.nextCSN)
+		}
 		return d.tipFor(key, s), nil
 	}
 	id, err := stream.ParseKey(key)
