@@ -17,7 +17,7 @@ const pluginType = "grafana-clickhouse-datasource"
 
 // safe are colours that people with any vision can tell apart (Okabe and Ito's, without the yellow and the black, which fail on one
 // background or the other), and greys.
-var safe = []string{"#009E73", "#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00", "#999999", "#5B6B7F"}
+var safe = []string{"#009E73", "#0072B2", "#D55E00", "#CC79A7", "#56B4E9", "#E69F00", "#999999", "#7B8794"}
 
 // flaws are all ways in which a dashboard breaks the conventions.
 func flaws(name string, text []byte) (found []string) {

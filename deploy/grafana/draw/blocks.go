@@ -6,7 +6,7 @@ import (
 	"github.com/tidemark-dev/tidemark/deploy/grafana"
 )
 
-const neutral = "#5B6B7F"
+const neutral = "#7B8794"
 
 // stat is one large value, with its course behind it if the panel has one.
 func (p *Picture) stat(c *canvas, panel *grafana.Panel, t *grafana.Table, b box) error {

@@ -170,7 +170,7 @@ func TestSeries_IsToScale(t *testing.T) {
 		p := &Picture{From: now.Add(-10 * time.Hour), To: now, Now: now}
 		table := &grafana.Table{
 			Columns: []grafana.Column{{Name: "time"}, {Name: "added"}, {Name: "updated"}, {Name: "deleted"}},
-			Rows:    [][]any{{now.Add(-8 * time.Hour), 100.0, 300.0, 0.0}, {now.Add(-5 * time.Hour), 50.0, nil, 50.0}},
+			Rows:    [][]any{{now.Add(-8 * time.Hour), 100.0, 200.0, 100.0}, {now.Add(-5 * time.Hour), 50.0, nil, 50.0}},
 		}
 		// 100 wide an hour and 1 high a change, beside the axes.
 		room := box{0, 0, 1000 + 22 + textWidth("400", 11) + 4, 400 + 24 + 18 + 4 + 0}
@@ -180,7 +180,8 @@ func TestSeries_IsToScale(t *testing.T) {
 		left := 22 + textWidth("400", 11)
 		for _, want := range []string{
 			fmt.Sprintf("M%.1f 400.0h40.0V300.0", left+200), // 100 added
-			fmt.Sprintf("M%.1f 300.0h40.0V0.0", left+200),   // 300 updated on top of them
+			fmt.Sprintf("M%.1f 300.0h40.0V100.0", left+200), // 200 updated on top of them
+			fmt.Sprintf("M%.1f 100.0h40.0V0.0", left+200),   // 100 deleted on top of both
 			fmt.Sprintf("M%.1f 400.0h40.0V350.0", left+500),
 			fmt.Sprintf("M%.1f 350.0h40.0V300.0", left+500), // deleted on top of added
 		} {
