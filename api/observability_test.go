@@ -450,3 +450,34 @@ func TestObservability_ShapesOfAnswers(t *testing.T) {
 		t.Errorf("only %d types", len(seen))
 	}
 }
+
+// reported is an Observability that also says how the projections are.
+type reported struct {
+	asked
+	p Projections
+}
+
+type Projections = api.Projections
+
+func (r *reported) Projections() api.Projections { return r.p }
+
+// How far the projections are is told also while nobody can be asked.
+func TestProjections_AreReportedWhileClickHouseIsAway(t *testing.T) {
+	seconds := int64(1234)
+	r := &reported{asked: asked{away: errcode.New(errcode.ObservabilityAway, "")}, p: Projections{
+		State: "away", Reason: "dial: refused", Behind: 7, SecondsToLoss: &seconds, Partitions: []api.ProjectionPartition{{Partition: 3, CSN: 9, Behind: 7}},
+	}}
+	for _, c := range []struct {
+		o    api.Observability
+		want string
+	}{
+		{r, `{"state":"away","reason":"dial: refused","behind_records":7,"behind_ms":0,"seconds_to_data_loss":1234,"partitions":[{"partition":3,"csn":9,"behind_records":7,"behind_ms":0}]}`},
+		{nil, `{"state":"off","behind_records":0,"behind_ms":0,"seconds_to_data_loss":null,"partitions":[]}`},
+	} {
+		w := httptest.NewRecorder()
+		observing(t, c.o).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/observability/projections", nil))
+		if w.Code != http.StatusOK || strings.TrimSpace(w.Body.String()) != c.want {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+}

@@ -33,6 +33,7 @@ var routes = []route{
 	{http.MethodGet, "/v1/observability/payload-sizes", false, dialectV1, question(observe.Ask.PayloadSizes, listParameters...)},
 	{http.MethodGet, "/v1/observability/lag", false, dialectV1, question(observe.Ask.Lag, spanParameters...)},
 	{http.MethodGet, "/v1/observability/health", false, dialectV1, question(observe.Ask.Health)},
+	{http.MethodGet, "/v1/observability/projections", false, dialectV1, (*Server).projections},
 	{http.MethodGet, "/v1/observability/timeline", false, dialectV1, question(observe.Ask.Timeline, listParameters...)},
 	{http.MethodGet, "/v1/records/{integration}/{connection}/{model}/{id}/history", false, dialectV1, recordQuestion(observe.Ask.History, "limit", "before", "diff")},
 	{http.MethodGet, "/v1/records/{integration}/{connection}/{model}/{id}/diff", false, dialectV1, recordQuestion(observe.Ask.Diff, "from", "to")},

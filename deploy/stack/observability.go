@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"github.com/tidemark-dev/tidemark/api"
 	"github.com/tidemark-dev/tidemark/projections/observe"
 	"github.com/tidemark-dev/tidemark/schemas/errcode"
 )
@@ -28,4 +29,27 @@ func (o observability) Ask() (observe.Ask, error) {
 		return nil, errcode.New(errcode.ObservabilityOff, "%s", p.status.Reason)
 	}
 	return nil, errcode.New(errcode.ObservabilityAway, "It is starting.")
+}
+
+// Projections implements api.ProjectionsReport.
+func (o observability) Projections() api.Projections {
+	st := o.s.Projections()
+	out := api.Projections{State: string(st.Phase), Reason: st.Reason}
+	if st.Phase != ProjectionsRunning || st.Project.State == "" {
+		return out
+	}
+	p := &st.Project
+	out.State, out.Reason, out.Since = string(p.State), p.Reason, &p.Since
+	if !p.LastWrite.IsZero() {
+		out.LastWrite = &p.LastWrite
+	}
+	if p.SecondsToLoss >= 0 {
+		out.SecondsToLoss = &p.SecondsToLoss
+	}
+	for _, part := range p.Partitions {
+		out.Behind += part.Behind
+		out.BehindMS = max(out.BehindMS, part.BehindMS)
+		out.Partitions = append(out.Partitions, api.ProjectionPartition{Partition: part.Partition, CSN: part.CSN, Behind: part.Behind, BehindMS: part.BehindMS})
+	}
+	return out
 }
