@@ -18,6 +18,8 @@
 //	changes.go                      reading the changes topic, for tail, runs, held and the demo
 //	tail.go, runs.go, held.go       what became of them
 //	records.go                      records back over HTTP
+//	stats.go, history.go            what the projections know of streams, and of a record
+//	observability.go                asking them over HTTP
 //	topics.go, doctor.go            the state of topics and of the machine
 //
 // # Neighbours

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-dev/tidemark/deploy/stack"
-	"github.com/tidemark-dev/tidemark/schemas/errcode"
 	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
 
@@ -221,24 +220,10 @@ func (c *apiClient) get(ctx context.Context, path string, header http.Header) ([
 	if resp.StatusCode == http.StatusOK {
 		return body, nil
 	}
-	var fault struct {
-		Error struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-			Hint    string `json:"hint"`
-		} `json:"error"`
+	if err := apiFault(body); err != nil {
+		return nil, err
 	}
-	if json.Unmarshal(body, &fault) != nil || fault.Error.Code == "" {
-		return nil, fmt.Errorf("%s answers %s", c.base, resp.Status)
-	}
-	e := &commandError{exit: exitFailure, code: fault.Error.Code, message: fault.Error.Message, hint: fault.Error.Hint}
-	switch errcode.Code(e.code) {
-	case errcode.NotReady:
-		e.exit = exitUnreachable
-	case errcode.InvalidQuery, errcode.InvalidHeaders, errcode.CursorMalformed, errcode.CursorForeign:
-		e.exit = exitUsage
-	}
-	return nil, e
+	return nil, fmt.Errorf("%s answers %s", c.base, resp.Status)
 }
 
 // codeAPIUnreachable is for the server what errcode.Unreachable is for the broker.

@@ -40,7 +40,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.StringVar(&a.logLevel, "log-level", "", "least level of log lines: debug, info, warn or error (default warn; for up info, on a terminal warn)")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
-		a.upCommand(), a.loadCommand(), a.tailCommand(), a.recordsCommand(), a.runsCommand(), a.heldCommand(), a.topicsCommand(),
+		a.upCommand(), a.loadCommand(), a.tailCommand(), a.recordsCommand(), a.historyCommand(), a.statsCommand(), a.runsCommand(), a.heldCommand(), a.topicsCommand(),
 		a.clickhouseCommand(), a.projectionsCommand(), a.doctorCommand(), a.versionCommand(), exitCodesTopic(),
 	)
 	return root
