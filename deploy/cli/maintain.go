@@ -43,6 +43,21 @@ func (a *app) warehouse(m *maintainFlags) (*warehouse.Warehouse, stack.Projectio
 	return w, cfg, err
 }
 
+// onWarehouse makes a command of one that works on the tables.
+func (a *app) onWarehouse(cmd *cobra.Command, do func(ctx context.Context, w *warehouse.Warehouse, args []string) error) *cobra.Command {
+	var m maintainFlags
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		w, _, err := a.warehouse(&m)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		return do(cmd.Context(), w, args)
+	}
+	m.register(cmd)
+	return cmd
+}
+
 func (a *app) projectionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "projections",
@@ -64,103 +79,82 @@ type generationLine struct {
 }
 
 func (a *app) projectionsStatusCommand() *cobra.Command {
-	var m maintainFlags
-	cmd := &cobra.Command{
-		Use: "status", Short: "List the generations of tables, and how far each is", Args: arguments(0, 0, "nothing"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, _, err := a.warehouse(&m)
+	cmd := &cobra.Command{Use: "status", Short: "List the generations of tables, and how far each is", Args: arguments(0, 0, "nothing")}
+	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, _ []string) error {
+		serving, err := w.ViewsGeneration(ctx)
+		if err != nil {
+			return err
+		}
+		all, err := w.Generations(ctx)
+		if err != nil {
+			return err
+		}
+		t := table{head: []string{"GENERATION", "SERVING", "PARTITIONS", "CSNS", "NEWEST"}}
+		for _, g := range all {
+			progress, err := w.LoadProgress(ctx, g)
 			if err != nil {
 				return err
 			}
-			defer w.Close()
-			ctx := cmd.Context()
-			serving, err := w.ViewsGeneration(ctx)
-			if err != nil {
-				return err
+			line := generationLine{Generation: g, Serving: g == serving, Partitions: len(progress)}
+			var newest time.Time
+			for _, p := range progress {
+				line.CSNs += p.Newest.ToCSN
+				if p.Newest.At.After(newest) {
+					newest = p.Newest.At
+				}
 			}
-			all, err := w.Generations(ctx)
-			if err != nil {
-				return err
+			if !newest.IsZero() {
+				line.Newest = newest.Format(time.RFC3339Nano)
 			}
-			t := table{head: []string{"GENERATION", "SERVING", "PARTITIONS", "CSNS", "NEWEST"}}
-			for _, g := range all {
-				progress, err := w.LoadProgress(ctx, g)
-				if err != nil {
+			if a.json {
+				if err := a.printJSON(line); err != nil {
 					return err
 				}
-				line := generationLine{Generation: g, Serving: g == serving, Partitions: len(progress)}
-				var newest time.Time
-				for _, p := range progress {
-					line.CSNs += p.Newest.ToCSN
-					if p.Newest.At.After(newest) {
-						newest = p.Newest.At
-					}
-				}
-				if !newest.IsZero() {
-					line.Newest = newest.Format(time.RFC3339Nano)
-				}
-				if a.json {
-					if err := a.printJSON(line); err != nil {
-						return err
-					}
-					continue
-				}
-				shown := ""
-				if line.Serving {
-					shown = "yes"
-				}
-				t.row(strconv.Itoa(g), shown, strconv.Itoa(line.Partitions), count(line.CSNs), line.Newest)
+				continue
 			}
-			if !a.json {
-				t.print(a.out)
+			shown := ""
+			if line.Serving {
+				shown = "yes"
 			}
-			return nil
-		},
-	}
-	m.register(cmd)
-	return cmd
+			t.row(strconv.Itoa(g), shown, strconv.Itoa(line.Partitions), count(line.CSNs), line.Newest)
+		}
+		if !a.json {
+			t.print(a.out)
+		}
+		return nil
+	})
 }
 
 func (a *app) projectionsAuditCommand() *cobra.Command {
-	var m maintainFlags
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Compare all sums with the facts behind them",
 		Long:  "Compare, window by window, the sums per minute, hour and day with the facts. A running stack does so by itself, and heals what it finds.",
 		Args:  arguments(0, 0, "nothing"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, _, err := a.warehouse(&m)
-			if err != nil {
-				return err
-			}
-			defer w.Close()
-			serving, err := w.ViewsGeneration(cmd.Context())
-			if err != nil {
-				return err
-			}
-			report, err := w.Audit(cmd.Context(), serving, warehouse.AuditRange{Window: 1 << fold.WindowBitsDefault})
-			if err != nil {
-				return err
-			}
-			if a.json {
-				if err := a.printJSON(map[string]uint64{"windows": report.Windows, "mismatched": report.Mismatched}); err != nil {
-					return err
-				}
-			} else {
-				fmt.Fprintf(a.out, "%s compared, %s differ\n", plural(report.Windows, "window", "windows"), count(report.Mismatched))
-			}
-			if report.Mismatched > 0 {
-				first := report.Mismatches[0]
-				return &commandError{
-					exit: exitFailure, code: "projections.mismatch", hint: "A running stack writes them again from the log within ten minutes; `tidemark projections rebuild` does it at once.",
-					message: fmt.Sprintf("sums differ from their facts, first in partition %d, window %d", first.Partition, first.Window),
-				}
-			}
-			return nil
-		},
 	}
-	m.register(cmd)
-	return cmd
+	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, _ []string) error {
+		serving, err := w.ViewsGeneration(ctx)
+		if err != nil {
+			return err
+		}
+		report, err := w.Audit(ctx, serving, warehouse.AuditRange{Window: 1 << fold.WindowBitsDefault})
+		if err != nil {
+			return err
+		}
+		if a.json {
+			err = a.printJSON(map[string]uint64{"windows": report.Windows, "mismatched": report.Mismatched})
+		} else {
+			_, err = fmt.Fprintf(a.out, "%s compared, %s differ\n", plural(report.Windows, "window", "windows"), count(report.Mismatched))
+		}
+		if err == nil && report.Mismatched > 0 {
+			first := report.Mismatches[0]
+			return &commandError{
+				exit: exitFailure, code: "projections.mismatch", hint: "A running stack writes them again from the log within ten minutes; `tidemark projections rebuild` does it at once.",
+				message: fmt.Sprintf("sums differ from their facts, first in partition %d, window %d", first.Partition, first.Window),
+			}
+		}
+		return err
+	})
 }
 
 func (a *app) projectionsRebuildCommand() *cobra.Command {
@@ -246,65 +240,49 @@ func generationArg(text string) (int, error) {
 }
 
 func (a *app) projectionsSwitchCommand() *cobra.Command {
-	var m maintainFlags
-	cmd := &cobra.Command{
-		Use: "switch GENERATION", Short: "Let the views read another generation", Args: arguments(1, 1, "a generation"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onGeneration(cmd.Context(), &m, args[0], "the views read generation", project.Switch)
-		},
-	}
-	m.register(cmd)
-	return cmd
+	cmd := &cobra.Command{Use: "switch GENERATION", Short: "Let the views read another generation", Args: arguments(1, 1, "a generation")}
+	return a.onGeneration(cmd, "the views read generation", project.Switch)
 }
 
 func (a *app) projectionsDropCommand() *cobra.Command {
-	var m maintainFlags
-	cmd := &cobra.Command{
-		Use: "drop GENERATION", Short: "Drop the tables of a generation that does not serve", Args: arguments(1, 1, "a generation"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.onGeneration(cmd.Context(), &m, args[0], "dropped generation", func(ctx context.Context, w *warehouse.Warehouse, g int) error {
-				return w.DropGeneration(ctx, g)
-			})
-		},
-	}
-	m.register(cmd)
-	return cmd
+	cmd := &cobra.Command{Use: "drop GENERATION", Short: "Drop the tables of a generation that does not serve", Args: arguments(1, 1, "a generation")}
+	return a.onGeneration(cmd, "dropped generation", func(ctx context.Context, w *warehouse.Warehouse, g int) error { return w.DropGeneration(ctx, g) })
 }
 
-func (a *app) onGeneration(ctx context.Context, m *maintainFlags, arg, done string, do func(context.Context, *warehouse.Warehouse, int) error) error {
-	g, err := generationArg(arg)
-	if err != nil {
+func (a *app) onGeneration(cmd *cobra.Command, done string, do func(context.Context, *warehouse.Warehouse, int) error) *cobra.Command {
+	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, args []string) error {
+		g, err := generationArg(args[0])
+		if err != nil {
+			return err
+		}
+		if err := do(ctx, w, g); err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(map[string]int{"generation": g})
+		}
+		_, err = fmt.Fprintln(a.out, done, g)
 		return err
-	}
-	w, _, err := a.warehouse(m)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	if err := do(ctx, w, g); err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(map[string]int{"generation": g})
-	}
-	_, err = fmt.Fprintln(a.out, done, g)
-	return err
+	})
 }
 
 func (a *app) projectionsEraseCommand() *cobra.Command {
-	var m maintainFlags
 	var s streamFlags
 	var record string
-	var yes bool
+	var yes, purge bool
 	cmd := &cobra.Command{
 		Use:   "erase",
 		Short: "Erase a connection, or one record, from ClickHouse",
 		Long: "Erase all that ClickHouse knows of a connection up to now, or of one record with --id. It is invisible at once and stays so when the log is\n" +
-			"read again; the bytes go in the next night, and at once with --purge. The log and the records themselves are not touched: `clear` is for them.",
+			"read again; the bytes go in the next night, and at once with --purge. The log and the records themselves are not touched.",
 		Args: arguments(0, 0, "nothing"),
 	}
-	var purge bool
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	s.register(cmd)
+	f := cmd.Flags()
+	f.StringVar(&record, "id", "", "`id` of one record, with --model")
+	f.BoolVar(&yes, "yes", false, "erase; it cannot be undone")
+	f.BoolVar(&purge, "purge", false, "rewrite the tables now, so that the bytes are gone")
+	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, _ []string) error {
 		if s.connection == "" {
 			return usagef("For example: --connection acme", "--connection is missing")
 		}
@@ -318,65 +296,43 @@ func (a *app) projectionsEraseCommand() *cobra.Command {
 		if !yes {
 			return &commandError{exit: exitUsage, code: "confirm", message: "nothing is erased yet", hint: "It cannot be undone: say --yes."}
 		}
-		w, _, err := a.warehouse(&m)
-		if err != nil {
-			return err
-		}
-		defer w.Close()
-		if err := w.Erase(cmd.Context(), e); err != nil {
+		if err := w.Erase(ctx, e); err != nil {
 			return err
 		}
 		if purge {
-			if err := w.Purge(cmd.Context()); err != nil {
+			if err := w.Purge(ctx); err != nil {
 				return err
 			}
 		}
 		if a.json {
-			return a.printJSON(map[string]any{"erased": true, "purged": purge})
+			return a.printJSON(map[string]bool{"erased": true, "purged": purge})
 		}
-		_, err = fmt.Fprintln(a.out, "erased")
+		_, err := fmt.Fprintln(a.out, "erased")
 		return err
-	}
-	m.register(cmd)
-	s.register(cmd)
-	f := cmd.Flags()
-	f.StringVar(&record, "id", "", "`id` of one record, with --model")
-	f.BoolVar(&yes, "yes", false, "erase; it cannot be undone")
-	f.BoolVar(&purge, "purge", false, "rewrite the tables now, so that the bytes are gone")
-	return cmd
+	})
 }
 
 func (a *app) projectionsPlanCommand() *cobra.Command {
-	var m maintainFlags
-	cmd := &cobra.Command{
-		Use: "plan", Short: "Print the SQL that the next start would run", Args: arguments(0, 0, "nothing"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			w, _, err := a.warehouse(&m)
+	cmd := &cobra.Command{Use: "plan", Short: "Print the SQL that the next start would run", Args: arguments(0, 0, "nothing")}
+	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, _ []string) error {
+		serving, err := w.ViewsGeneration(ctx)
+		if err != nil {
+			return err
+		}
+		statements, err := w.Plan(ctx, max(serving, 1))
+		if err != nil {
+			return err
+		}
+		for _, s := range statements {
+			if a.json {
+				err = a.printJSON(map[string]any{"migration": s.Migration, "statement": s.Number, "sql": s.SQL})
+			} else {
+				_, err = fmt.Fprintf(a.out, "-- %s, statement %d\n%s;\n\n", s.Migration, s.Number, s.SQL)
+			}
 			if err != nil {
 				return err
 			}
-			defer w.Close()
-			serving, err := w.ViewsGeneration(cmd.Context())
-			if err != nil {
-				return err
-			}
-			statements, err := w.Plan(cmd.Context(), max(serving, 1))
-			if err != nil {
-				return err
-			}
-			for _, s := range statements {
-				if a.json {
-					err = a.printJSON(map[string]any{"migration": s.Migration, "statement": s.Number, "sql": s.SQL})
-				} else {
-					_, err = fmt.Fprintf(a.out, "-- %s, statement %d\n%s;\n\n", s.Migration, s.Number, s.SQL)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-	m.register(cmd)
-	return cmd
+		}
+		return nil
+	})
 }
