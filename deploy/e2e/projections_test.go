@@ -51,7 +51,8 @@ var nothingToShow = []string{"v1_spurious_updates"}
 func TestDemo_TheProjectionsCanBeAskedByAnyClient(t *testing.T) {
 	chtest.Library(t)
 	requireTool(t, "curl")
-	p := launch(t, "up", "--demo", "--no-projections=false", "--data", t.TempDir(), "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0",
+	dir := t.TempDir()
+	p := launch(t, "up", "--demo", "--no-projections=false", "--data", dir, "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0",
 		"--clickhouse-listen", "127.0.0.1:0")
 	lines := p.until(t, "projections: ClickHouse is at")
 	text := strings.Join(append(lines, p.until(t, "stats")...), "\n")
@@ -151,6 +152,61 @@ func TestDemo_TheProjectionsCanBeAskedByAnyClient(t *testing.T) {
 	if got := strings.Count(string(out), "\n"); got != len(views) {
 		t.Errorf("Python reads %d views of %d:\n%s", got, len(views), out)
 	}
+}
+
+// The tables are looked after by commands that talk to a stack that is up.
+func TestProjections_AreMaintainedWhileTheyServe(t *testing.T) {
+	chtest.Library(t)
+	dir := t.TempDir()
+	p := launch(t, "up", "--demo", "--no-projections=false", "--data", dir, "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0", "--clickhouse-listen", "127.0.0.1:0")
+	text := strings.Join(p.until(t, "ready after"), "\n")
+	kafka := regexp.MustCompile(`kcat -b (\S+)`).FindStringSubmatch(text)[1]
+	both := strings.Join(p.until(t, "projections: ClickHouse is at"), "\n")
+	if !strings.Contains(both, "demo: done") {
+		p.until(t, "demo: done")
+	}
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	say := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), program, append(args, "--data", dir)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	await := func(query, want string) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; pause(t.Context()) {
+			have := strings.TrimSpace(say("clickhouse", "--format", "TSV", "--query", query))
+			if have == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s says %s, want %s", query, have, want)
+			}
+		}
+	}
+	await("SELECT sum(records) FROM v1_streams", "1911")
+	changes := strings.TrimSpace(say("clickhouse", "--format", "TSV", "--query", "SELECT count() FROM v1_changes"))
+	if out := say("projections", "status", "--json"); !strings.Contains(out, `"generation":1,"serving":true`) {
+		t.Errorf("status: %s", out)
+	}
+	if out := say("projections", "rebuild", "--kafka", kafka, "--json"); !strings.Contains(out, `"from":1`) || !strings.Contains(out, `"switched":true`) {
+		t.Errorf("rebuild: %s", out)
+	}
+	await("SELECT count() FROM v1_changes", changes)
+	await("SELECT count() FROM v1_health WHERE generation = 2 AND serving", "1")
+	say("projections", "drop", "1")
+	say("projections", "audit")
+	if out := say("projections", "plan"); strings.TrimSpace(out) != "" && !strings.Contains(out, "TTL") {
+		t.Errorf("there is something left to run: %s", out)
+	}
+	say("projections", "erase", "--connection", "acme", "--yes", "--purge")
+	await("SELECT count() FROM v1_changes", "0")
+	await("SELECT count() FROM changes_g2", "0")
 }
 
 func requirePython(t *testing.T, module string) {
