@@ -47,15 +47,18 @@ func TestColumns_AreWhatTheDriverReads(t *testing.T) {
 			h[r.IntN(histogramLen)] = r.Uint32()
 			columns[12].(*histogram).add(&h)
 		}
-		for range 2 { // a batch is reused
+		for _, whole := range []bool{true, false} { // a batch is reused
 			for _, c := range columns {
 				c.reset()
 			}
 			for i := range n {
 				fill(i)
 			}
-			from := r.IntN(n)
-			to := from + 1 + r.IntN(n-from)
+			from, to := 0, n
+			if !whole {
+				from = r.IntN(n)
+				to = from + 1 + r.IntN(n-from)
+			}
 			encoded := appendBlock(nil, columns, from, to)
 			if most := blockSizeOf(columns, from, to); len(encoded) > most {
 				t.Errorf("seed %d: a block of %d bytes is taken for one of at most %d", seed, len(encoded), most)

@@ -18,8 +18,8 @@ import (
 // Topology is what kind of ClickHouse the statements are for. It decides engines and clauses, nothing else: queries are the same.
 type Topology string
 
-// Topologies. Those with more than one replica have one shard: rows of a stream must meet. Replicated, cluster and cloud are written from
-// the documentation of ClickHouse and have not run on such servers.
+// Topologies. Those with more than one replica have one shard: rows of a stream must meet. See the package documentation for
+// which of them have run.
 const (
 	Embedded     Topology = "embedded"      // one process of ours; tables partitioned by month
 	Single       Topology = "single"        // one server
@@ -149,7 +149,7 @@ func orDefault[T comparable](v, def T) T {
 // Close closes idle connections. Nothing may be in progress.
 func (w *Warehouse) Close() error { return w.conn.Close() }
 
-// Ping asks the server for nothing.
+// Ping reports whether the server answers, within five seconds.
 func (w *Warehouse) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -192,11 +192,13 @@ func (w *Warehouse) scalar(ctx context.Context, comment, sql string, into any, a
 }
 
 // context adds the timeout of one statement and the settings that all statements have.
-func (w *Warehouse) context(ctx context.Context, comment string, more clickhouse.Settings, opts ...clickhouse.QueryOption) (context.Context, context.CancelFunc) {
+func (w *Warehouse) context(ctx context.Context, comment string, more clickhouse.Settings,
+	opts ...clickhouse.QueryOption) (context.Context, context.CancelFunc) {
 	return w.within(ctx, w.cfg.Timeout, comment, more, opts...)
 }
 
-func (w *Warehouse) within(ctx context.Context, limit time.Duration, comment string, more clickhouse.Settings, opts ...clickhouse.QueryOption) (context.Context, context.CancelFunc) {
+func (w *Warehouse) within(ctx context.Context, limit time.Duration, comment string, more clickhouse.Settings,
+	opts ...clickhouse.QueryOption) (context.Context, context.CancelFunc) {
 	settings := clickhouse.Settings{"log_comment": "tidemark:" + comment}
 	for k, v := range more {
 		settings[k] = v

@@ -12,14 +12,15 @@
 // they have been replaced. What makes that exact:
 //
 //   - P1 Every row is a function of the log. A fact's key is its stream, record and (partition, csn); an event's is its stream and
-//     (partition, csn, op, time, term). Writing one twice leaves one: the tables are ReplacingMergeTree, and views read FINAL, or
-//     compute what repetition cannot change (max, distinct). A partial's key is (stream, bucket, first csn of the window), and its version the number of records
-//     behind it. All writers sum the same records in the same order, so of two partials the one with the larger number has seen all that
-//     the other has; at equal numbers they are equal.
+//     (partition, csn, op, time, term). Writing one twice leaves one: the tables are ReplacingMergeTree, and views read FINAL, or compute
+//     what repetition cannot change (max, distinct csns). A partial's key is (stream, bucket, first csn of the window), and its version the
+//     number of records behind it. All writers sum the same records in the same order, so of two partials the one with the larger number
+//     has seen all that the other has; at equal numbers they are equal.
 //   - P2 Nothing rests on the server's deduplication of inserts, which is switched off in tables and inserts: a server may remember an
 //     insert that it lost in a crash, and then drop its repetition.
 //   - P3 All rows with one key have one value of the partition expression, since both are functions of the record. So FINAL need not merge
-//     across partitions, and the views tell the server so.
+//     across partitions, and the views tell the server so. All columns of a fact are functions of its key, so conditions on them may be
+//     applied before FINAL; the views say that, too. Of partials that holds for the columns of the key alone.
 //   - P4 Progress is stored after the rows that it is about were acknowledged. A writer that starts from it repeats rows, and skips none.
 //   - P5 A server that was started again may have lost what it acknowledged last, for it does not sync to disk. LoadProgress says so, and
 //     gives an earlier position to go back to.
@@ -28,6 +29,12 @@
 //   - P7 Counts come from windows that end at or below the stored progress when they are audited: there, sums of facts and of each level
 //     of partials are equal.
 //   - P8 Views are a contract: columns are added at the end, nothing else changes. testdata/views.golden says what there is.
+//
+// # Servers
+//
+// The statements have run on the engine of ClickHouse 26.7, embedded; all of its tests do. What other topologies get (testdata has the
+// differences) follows ClickHouse's documentation and has not run on such servers: replicated engines, ON CLUSTER, quorum inserts, the native
+// protocol. All topologies have one shard.
 //
 // # Privacy
 //

@@ -80,6 +80,8 @@ SELECT 'e', 'i', concat('c', toString(number % 50)), 'm', 'v', toStartOfHour(now
 	where := " WHERE environment = 'e' AND integration = 'i' AND connection = 'c7'"
 	for sql, atMost := range map[string]int{
 		"SELECT * FROM tidemark.v1_changes" + where:                                                                     4,
+		"SELECT * FROM tidemark.v1_hot_records" + parameters["v1_hot_records"] + where:                                  4,
+		"SELECT * FROM tidemark.v1_spurious_updates" + parameters["v1_spurious_updates"] + where:                        4,
 		"SELECT * FROM tidemark.v1_changes_hourly" + where + " AND bucket >= now() - 86400":                             4,
 		"SELECT * FROM tidemark.v1_record_counts" + where:                                                               4,
 		"SELECT * FROM tidemark.v1_streams" + where:                                                                     4,
