@@ -189,10 +189,27 @@ func (p *Projector) Status() Status {
 func (p *Projector) sample(ctx context.Context) {
 	for {
 		p.sampleOnce(ctx)
-		if !sleep(ctx, p.cfg.SampleEvery) {
+		wait := p.cfg.SampleEvery
+		if p.behind() {
+			wait = min(wait, sampleBehind) // what is shown should not be the start, or the end of a burst
+		}
+		if !sleep(ctx, wait) {
 			return
 		}
 	}
+}
+
+const sampleBehind = 2 * time.Second
+
+func (p *Projector) behind() bool {
+	p.status.mu.Lock()
+	defer p.status.mu.Unlock()
+	for _, part := range p.status.parts {
+		if part.Behind > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 const sampleWait = 10 * time.Second
