@@ -111,7 +111,10 @@ func (a *app) printOverview(o *observe.Overview) {
 	p := &o.Projections
 	state := "up to date"
 	if p.LagRecords > 0 {
-		state = fmt.Sprintf("%s behind, the oldest for %s", plural(p.LagRecords, "record", "records"), brief(milliseconds(float64(p.LagMS))))
+		state = plural(p.LagRecords, "record", "records") + " behind"
+		if p.LagMS > 0 {
+			state += ", the oldest for " + brief(milliseconds(float64(p.LagMS)))
+		}
 		if p.SecondsToLoss != nil {
 			state += a.paint(red, fmt.Sprintf("; %s to data loss", seconds(float64(*p.SecondsToLoss))))
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"reflect"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -50,7 +49,8 @@ type Limits struct {
 var LimitsDefault = Limits{Edits: 1000, ValueBytes: 16 << 10, TotalBytes: 1 << 20}
 
 const (
-	// depthMax is how deep edits reach: what is below is compared as a whole. Each level reads the text once more, so this bounds time.
+	// depthMax is how deep edits reach: what is below is compared as a whole, and the order of its members counts. Each level reads the
+	// text once more, so this bounds time.
 	depthMax = 64
 	// membersMax bounds the members of an object that is looked into, and so memory: a larger one is compared as a whole.
 	membersMax = 1 << 16
@@ -240,29 +240,46 @@ func (e *elements) next() []byte {
 	return e.text[i:e.at]
 }
 
-// same compares two values of one kind whose texts differ.
+// same compares two values of one kind whose texts differ: what is not looked into. It reads both at once and keeps nothing, for they may
+// be large; so the order of members counts in here.
 func same(old, new []byte) bool {
-	switch {
-	case isNumber(old):
-		return false
-	case old[0] == '"':
-		a, b := unquote(old), unquote(new)
-		// A lone surrogate cannot be told from another once it is text: then the spelling counts.
-		return a == b && !strings.ContainsRune(a, utf8.RuneError)
+	i, j := 0, 0
+	for {
+		for i < len(old) && isSpace(old[i]) {
+			i++
+		}
+		for j < len(new) && isSpace(new[j]) {
+			j++
+		}
+		switch {
+		case i == len(old) || j == len(new):
+			return i == len(old) && j == len(new)
+		case old[i] != new[j]:
+			return false
+		case old[i] == '"':
+			a, b := skipString(old, i), skipString(new, j)
+			if !sameString(old[i:a], new[j:b]) {
+				return false
+			}
+			i, j = a, b
+		default:
+			i, j = i+1, j+1
+		}
 	}
-	return reflect.DeepEqual(decode(old), decode(new))
+}
+
+func sameString(old, new []byte) bool {
+	if bytes.Equal(old, new) {
+		return true
+	}
+	a, b := unquote(old), unquote(new)
+	// A lone surrogate cannot be told from another once it is text: then the spelling counts.
+	return a == b && !strings.ContainsRune(a, utf8.RuneError)
 }
 
 func isNumber(v []byte) bool { return v[0] == '-' || '0' <= v[0] && v[0] <= '9' }
 
-func decode(v []byte) (out any) {
-	d := json.NewDecoder(bytes.NewReader(v))
-	d.UseNumber()
-	if err := d.Decode(&out); err != nil {
-		panic("observe: decoding what was found valid: " + err.Error())
-	}
-	return out
-}
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 
 func unquote(v []byte) string {
 	if bytes.IndexByte(v, '\\') < 0 {
@@ -278,7 +295,7 @@ func unquote(v []byte) string {
 // The rest walks over text that is known to be valid.
 
 func skipSpace(p []byte, i int) int {
-	for p[i] == ' ' || p[i] == '\n' || p[i] == '\r' || p[i] == '\t' {
+	for isSpace(p[i]) {
 		i++
 	}
 	return i

@@ -37,6 +37,8 @@ func TestCompare(t *testing.T) {
 		{"other surrogates", `{"a":"\ud800"}`, `{"a":"\ud801"}`, `~/a "\ud800" "\ud801"`},
 		{"braces in strings", `{"a":"}],{[\"","b":1}`, `{"a":"}],{[\"","b":2}`, `~/b 1 2`},
 		{"whole values", `[1]`, `2`, `~ [1] 2`},
+		{"space deep below", nest(80, ` [ 1 , {"x" : 2} ] `), nest(80, `[1,{"x":2}]`), ``},
+		{"numbers that only share a beginning", nest(80, `[1,23]`), nest(80, `[12,3]`), `~` + strings.Repeat("/a", 64) + ` ` + nest(16, `[1,23]`) + ` ` + nest(16, `[12,3]`)},
 		{"too deep to look into", nest(80, `1`), nest(80, `2`), `~` + strings.Repeat("/a", 64) + ` ` + nest(16, `1`) + ` ` + nest(16, `2`)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -144,6 +146,15 @@ func checkApply(t *testing.T, old, new []byte, d *Delta) {
 	if want := decode(new); !reflect.DeepEqual(got, want) {
 		t.Errorf("%s\nto %s\nby %s\ngives %v", old, new, spell(d), got)
 	}
+}
+
+func decode(v []byte) (out any) {
+	d := json.NewDecoder(bytes.NewReader(v))
+	d.UseNumber()
+	if err := d.Decode(&out); err != nil {
+		panic(err)
+	}
+	return out
 }
 
 // apply does one edit, and leaves v alone.

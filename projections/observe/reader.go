@@ -79,8 +79,8 @@ func question(name string) string {
 var viewName = regexp.MustCompile(`\bv1_[a-z_]+`)
 
 // ask runs a question and scans each of its rows. Names of views are those of the database.
-func (r *Reader) ask(ctx context.Context, name, sql string, rowsMax uint64, args []any, scan func(row driver.Rows) error) error {
-	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout+2*time.Second) // the server ends it, with a reason
+func (r *Reader) ask(parent context.Context, name, sql string, rowsMax uint64, args []any, scan func(row driver.Rows) error) error {
+	ctx, cancel := r.bounded(parent)
 	defer cancel()
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
 		"log_comment":        "tidemark:ask-" + name,
@@ -90,9 +90,22 @@ func (r *Reader) ask(ctx context.Context, name, sql string, rowsMax uint64, args
 	}))
 	err := r.rows(ctx, viewName.ReplaceAllString(sql, r.cfg.Database+".$0"), args, scan)
 	if err != nil {
-		return explain(ctx, fmt.Errorf("asking for %s: %w", name, err))
+		return explain(parent, fmt.Errorf("asking for %s: %w", name, err))
 	}
 	return nil
+}
+
+// bounded is a context that ends with its parent, or a while after the server should have ended the question and said why. It has no
+// deadline that shows: the client would make a max_execution_time of it, in place of ours.
+func (r *Reader) bounded(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	unbind := context.AfterFunc(parent, cancel)
+	timer := time.AfterFunc(r.cfg.Timeout+2*time.Second, cancel)
+	return ctx, func() {
+		timer.Stop()
+		unbind()
+		cancel()
+	}
 }
 
 func (r *Reader) rows(ctx context.Context, sql string, args []any, scan func(row driver.Rows) error) error {
@@ -119,7 +132,7 @@ const (
 )
 
 // explain gives an error the code that a user should see.
-func explain(ctx context.Context, err error) error {
+func explain(parent context.Context, err error) error {
 	code, answered := warehouse.Code(err)
 	switch {
 	case answered && (code == codeTooManyRows || code == codeTimeout || code == codeMemoryLimit || code == codeTooManyBytes):
@@ -128,8 +141,8 @@ func explain(ctx context.Context, err error) error {
 		return &errcode.Error{Code: errcode.ObservabilityAway, Detail: "ClickHouse refuses the question: its views are not there, or the login may not read them.", Err: err}
 	case answered:
 		return err
-	case errors.Is(ctx.Err(), context.Canceled):
-		return ctx.Err()
+	case errors.Is(parent.Err(), context.Canceled):
+		return parent.Err()
 	}
 	return &errcode.Error{Code: errcode.ObservabilityAway, Err: err} // of the network, and timeouts
 }
