@@ -79,6 +79,7 @@ func BenchmarkFullRun(b *testing.B) {
 		in := newInput(streams, n, 350, partitions)
 		dir := b.TempDir()
 		var load, again, idle float64
+		var rates [2]float64
 		for run, into := range []*float64{&load, &again} {
 			w := start(b, "stack", dir, strconv.Itoa(streams))
 			if run == 1 {
@@ -104,10 +105,14 @@ func BenchmarkFullRun(b *testing.B) {
 				}
 			}
 			took := time.Since(began)
+			rates[run] = float64(n) / took.Seconds()
 			endProducer()
 			*into = float64(peakRSS(b, w.cmd.Process.Pid)) / (1 << 20)
 			b.Logf("%s records, run %d: %.0f k records/s, %.0f MiB at most", thousands(n), run+1, float64(n)/took.Seconds()/1e3, *into)
 			w.stop()
+		}
+		for run, what := range []string{"new", "unchanged"} {
+			figures.note(b.Logf, figure{fmt.Sprintf("8 full run of %s %s records, by the clock", thousands(n), what), "", perSecond, rates[run], "", 0})
 		}
 		const baseline = "after the start, before the run"
 		figures.note(b.Logf, figure{fmt.Sprintf("8 full run of %s unchanged records, peak RSS of the process", thousands(n)), "1,024 MiB", mebibytes, again, baseline, idle})
