@@ -59,10 +59,11 @@ func (a *app) clickhouseCommand() *cobra.Command {
 func (a *app) clickhouseFetchCommand() *cobra.Command {
 	var tarball string
 	cmd := &cobra.Command{
-		Use:   "fetch",
-		Short: "Fetch the ClickHouse library into the cache",
-		Long:  "Fetch the library that the embedded ClickHouse needs: a download of 178 MB with npm, 566 MB on the disk. `up` does it by itself.",
-		Args:  arguments(0, 0, "nothing"),
+		Use:     "fetch",
+		Example: "  tidemark clickhouse fetch\n  tidemark clickhouse fetch --package chdb.tgz",
+		Short:   "Fetch the ClickHouse library into the cache",
+		Long:    "Fetch the library that the embedded ClickHouse needs: a download of 178 MB with npm, 566 MB on the disk. `up` does it by itself.",
+		Args:    arguments(0, 0, "nothing"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p := a.newProgress("fetching the ClickHouse library")
 			path, err := library.Fetch(cmd.Context(), library.Options{Tarball: tarball, Progress: func(f library.Progress) { p.bytes(f.Step, f.Bytes, f.Total) }})

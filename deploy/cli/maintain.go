@@ -79,7 +79,7 @@ type generationLine struct {
 }
 
 func (a *app) projectionsStatusCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "status", Short: "List the generations of tables, and how far each is", Args: arguments(0, 0, "nothing")}
+	cmd := &cobra.Command{Use: "status", Example: "  tidemark projections status\n  tidemark projections status --json", Short: "List the generations of tables, and how far each is", Args: arguments(0, 0, "nothing")}
 	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, _ []string) error {
 		serving, err := w.ViewsGeneration(ctx)
 		if err != nil {
@@ -127,10 +127,11 @@ func (a *app) projectionsStatusCommand() *cobra.Command {
 
 func (a *app) projectionsAuditCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "audit",
-		Short: "Compare all sums with the facts behind them",
-		Long:  "Compare, window by window, the sums per minute, hour and day with the facts. A running stack does so by itself, and heals what it finds.",
-		Args:  arguments(0, 0, "nothing"),
+		Use:     "audit",
+		Example: "  tidemark projections audit",
+		Short:   "Compare all sums with the facts behind them",
+		Long:    "Compare, window by window, the sums per minute, hour and day with the facts. A running stack does so by itself, and heals what it finds.",
+		Args:    arguments(0, 0, "nothing"),
 	}
 	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, _ []string) error {
 		serving, err := w.ViewsGeneration(ctx)
@@ -162,8 +163,9 @@ func (a *app) projectionsRebuildCommand() *cobra.Command {
 	var k kafkaFlags
 	var force bool
 	cmd := &cobra.Command{
-		Use:   "rebuild",
-		Short: "Build all tables anew out of the log, beside those that serve",
+		Use:     "rebuild",
+		Example: "  tidemark projections rebuild\n  tidemark projections rebuild --data /var/lib/tidemark --kafka 127.0.0.1:9321",
+		Short:   "Build all tables anew out of the log, beside those that serve",
 		Long: "Fill a new generation of tables out of the changes topic, take over what is older than that, compare both, and let the views read\n" +
 			"the new one. The old one serves until then, and stays, for `projections switch`, until it is dropped.",
 		Args: arguments(0, 0, "nothing"),
@@ -240,12 +242,12 @@ func generationArg(text string) (int, error) {
 }
 
 func (a *app) projectionsSwitchCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "switch GENERATION", Short: "Let the views read another generation", Args: arguments(1, 1, "a generation")}
+	cmd := &cobra.Command{Use: "switch GENERATION", Example: "  tidemark projections switch 1", Short: "Let the views read another generation", Args: arguments(1, 1, "a generation")}
 	return a.onGeneration(cmd, "the views read generation", project.Switch)
 }
 
 func (a *app) projectionsDropCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "drop GENERATION", Short: "Drop the tables of a generation that does not serve", Args: arguments(1, 1, "a generation")}
+	cmd := &cobra.Command{Use: "drop GENERATION", Example: "  tidemark projections drop 1", Short: "Drop the tables of a generation that does not serve", Args: arguments(1, 1, "a generation")}
 	return a.onGeneration(cmd, "dropped generation", func(ctx context.Context, w *warehouse.Warehouse, g int) error { return w.DropGeneration(ctx, g) })
 }
 
@@ -271,8 +273,9 @@ func (a *app) projectionsEraseCommand() *cobra.Command {
 	var record string
 	var yes, purge bool
 	cmd := &cobra.Command{
-		Use:   "erase",
-		Short: "Erase a connection, or one record, from ClickHouse",
+		Use:     "erase",
+		Example: "  tidemark projections erase --connection acme --yes\n  tidemark projections erase --connection acme --model Brand --id AMD --yes --purge",
+		Short:   "Erase a connection, or one record, from ClickHouse",
 		Long: "Erase all that ClickHouse knows of a connection up to now, or of one record with --id. It is invisible at once and stays so when the log is\n" +
 			"read again; the bytes go in the next night, and at once with --purge. The log and the records themselves are not touched.",
 		Args: arguments(0, 0, "nothing"),
@@ -313,7 +316,7 @@ func (a *app) projectionsEraseCommand() *cobra.Command {
 }
 
 func (a *app) projectionsPlanCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "plan", Short: "Print the SQL that the next start would run", Args: arguments(0, 0, "nothing")}
+	cmd := &cobra.Command{Use: "plan", Example: "  tidemark projections plan", Short: "Print the SQL that the next start would run", Args: arguments(0, 0, "nothing")}
 	return a.onWarehouse(cmd, func(ctx context.Context, w *warehouse.Warehouse, _ []string) error {
 		serving, err := w.ViewsGeneration(ctx)
 		if err != nil {

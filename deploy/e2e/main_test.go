@@ -129,7 +129,7 @@ func tryUp(t *testing.T, dir string, args ...string) (*instance, result) {
 	i.events = events
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var stderr bytes.Buffer
-	args = append([]string{"up", "--json", "--log-level", "warn", "--data", dir, "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}, args...)
+	args = append([]string{"up", "--no-projections", "--json", "--log-level", "warn", "--data", dir, "--http", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}, args...)
 	go func() {
 		code := cli.Main(ctx, cli.Process{Args: args, Stdin: strings.NewReader(""), Stdout: in, Stderr: &stderr, Signals: i.signal})
 		in.Close()
