@@ -43,15 +43,15 @@ var hotStream = stream.ID{Environment: "production", Integration: "hubspot", Con
 
 // truth is counted while the log is made, without any of the code under test.
 type truth struct {
-	live                           map[stream.ID]uint64
-	changes                        [5]uint64 // by fold.Action
-	unchanged                      uint64
-	runs, failed, held, running    uint64
-	deadLettered, cleared, purged  uint64
-	hotHistory                     uint64 // changes of hotRecord
-	updatesOfHot, spuriousOfHot    uint64
-	environments, integrations     []string
-	connections, modelsAndVariants []string
+	live                          map[stream.ID]uint64
+	changes                       [5]uint64 // by fold.Action
+	unchanged                     uint64
+	runs, failed, held, running   uint64
+	deadLettered, cleared, purged uint64
+	hotHistory                    uint64 // changes of hotRecord
+	updatesOfHot, spuriousOfHot   uint64
+	environments, integrations    []string
+	connections                   []string
 }
 
 type simStream struct {
