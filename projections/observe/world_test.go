@@ -102,9 +102,18 @@ func makeLog(r *rand.Rand, partition int32, n int, now time.Time) []*happened {
 	at := TimeOf(now) - 30*Hour.Width()
 	step := int64(2*30*Hour.Width()) / int64(n)
 	var out []*happened
+	var sweeping *stream.ID // a soft clear deletes what was there
 	for csn := uint64(1); csn <= uint64(n); csn++ {
 		at = min(at+Time(r.Int64N(step)), TimeOf(now)-1000)
 		h := &happened{id: mine[min(r.IntN(len(mine)), r.IntN(len(mine)))], at: at, partition: partition, csn: csn}
+		if sweeping != nil {
+			h.id = *sweeping
+			if remove(h, holds[h.id]); holds[h.id].live == 0 {
+				sweeping = nil
+			}
+			out = append(out, h)
+			continue
+		}
 		s := holds[h.id]
 		if s == nil {
 			s = &held{records: map[string]*heldRecord{}}
@@ -113,7 +122,9 @@ func makeLog(r *rand.Rand, partition int32, n int, now time.Time) []*happened {
 		if h.id.Model == "Never" { // its run never ends well, and it holds nothing
 			control(r, h, s, true)
 		} else if r.IntN(8) == 0 {
-			control(r, h, s, false)
+			if control(r, h, s, n-int(csn) < len(recordIDs)); h.op == event.OpCleared && s.live > 0 {
+				sweeping = &h.id
+			}
 		} else {
 			happen(r, h, s)
 		}
@@ -131,7 +142,7 @@ func control(r *rand.Rand, h *happened, s *held, failing bool) {
 		h.op, c.Mode, c.Records = event.OpCleared, event.ClearHard, s.live
 		s.records, s.live = map[string]*heldRecord{}, 0
 	case k == 1 && !failing:
-		h.op, c.Mode, c.Records = event.OpCleared, event.ClearSoft, s.live // in this world its deletions are never done
+		h.op, c.Mode, c.Records = event.OpCleared, event.ClearSoft, s.live
 	case k == 2 && !failing:
 		h.op, c.Records, c.Reason = event.OpPurged, s.live, "retention"
 		s.records, s.live = map[string]*heldRecord{}, 0
@@ -150,6 +161,20 @@ func control(r *rand.Rand, h *happened, s *held, failing bool) {
 	}
 	c.Op = h.op
 	h.run, h.control = c.Run, c
+}
+
+// remove deletes the first record that there is.
+func remove(h *happened, s *held) {
+	for _, id := range recordIDs {
+		if rec := s.records[id]; rec != nil && rec.live {
+			rec.live = false
+			rec.rev++
+			s.live--
+			h.op, h.record, h.lag, h.rev, h.payload = event.OpDeleted, id, -1, rec.rev, rec.text
+			return
+		}
+	}
+	panic("nothing to delete")
 }
 
 // happen changes a record.
