@@ -41,6 +41,7 @@
 //
 // # Neighbours
 //
-// The command line tails streams with it and waits for runs ([WaitRun]); projections read with it. The processor's own
+// The command line tails streams with it and waits for runs ([WaitRun]); projections read with it, and read single records whose
+// offset they know from valid ones with a [Fetcher]. The processor's own
 // follower applies the same rule with its own decoder, for speed.
 package follow
