@@ -21,14 +21,16 @@ type Topology string
 // Topologies. Those with more than one replica have one shard: rows of a stream must meet. See the package documentation for
 // which of them have run.
 const (
-	Embedded     Topology = "embedded"      // one process of ours; tables partitioned by month
+	Embedded     Topology = "embedded"      // one process of ours; sums partitioned by month
 	Single       Topology = "single"        // one server
 	Cluster      Topology = "cluster"       // ON CLUSTER and Replicated engines
 	ReplicatedDB Topology = "replicated_db" // a database of engine Replicated, made by the operator
 	Cloud        Topology = "cloud"         // plain names, for which the service puts its own engines
 )
 
-// Retention is how long rows are kept, in days; 0 is for ever. Rows go with their whole part: up to a day later, embedded up to a month.
+// Retention is how long rows are kept, in days; 0 is for ever. Rows go with their whole part: facts up to a week later, sums up to a day,
+// embedded up to a month. A week of facts is what measurements were best with: the history of a record has to look into every partition,
+// a day of a large stream into all of one.
 type Retention struct {
 	Facts, Minute, Hour, Day, Events, Lag int
 }

@@ -61,21 +61,15 @@ func (w *Warehouse) noDedup() string {
 // render expands a template into its statements, which end in a semicolon at the end of a line.
 func (w *Warehouse) render(file string, generation int) ([]string, error) {
 	t, err := template.New(path.Base(file)).Funcs(template.FuncMap{
-		"on_cluster": w.onCluster,
-		"engine":     w.engine,
-		"table":      func(name string) string { return w.table(name, generation) },
-		"shared":     w.shared,
-		"view":       w.shared,
-		"levels":     w.levels,
-		"generation": func() int { return generation },
-		"quantile":   QuantileSQL,
-		"lag_bounds": lagBounds,
-		"day_or_month": func(column string) string {
-			if w.cfg.Topology == Embedded {
-				return "toYYYYMM(" + column + ")"
-			}
-			return "toYYYYMMDD(" + column + ")"
-		},
+		"on_cluster":     w.onCluster,
+		"engine":         w.engine,
+		"table":          func(name string) string { return w.table(name, generation) },
+		"shared":         w.shared,
+		"view":           w.shared,
+		"levels":         w.levels,
+		"generation":     func() int { return generation },
+		"quantile":       QuantileSQL,
+		"lag_bounds":     lagBounds,
 		"no_dedup":       w.noDedup,
 		"stream_columns": func() string { return streamViewColumns },
 		"stream":         func() string { return streamKey },
