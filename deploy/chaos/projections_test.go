@@ -237,7 +237,9 @@ func (s *site) expected() answers {
 				}
 				switch rec.Op {
 				case event.OpCleared, event.OpPurged:
-					live[name] = fmt.Sprintf("0\t%032x", 0)
+					if rec.Op == event.OpPurged || c.Mode == event.ClearHard {
+						live[name] = fmt.Sprintf("0\t%032x", 0)
+					}
 				case event.OpRunCompleted, event.OpRunFailed:
 					each = func(x *sums) {
 						x.unchanged += unchanged

@@ -294,7 +294,9 @@ func (f *Folder) control(rec *follow.Record, c *cell, rows *Rows) error {
 	}
 	switch rec.Op {
 	case event.OpCleared, event.OpPurged:
-		f.state(c, m, 0, [16]byte{})
+		if rec.Op == event.OpPurged || ctl.Mode == event.ClearHard { // a soft clear's DELETED events follow, and say what is left
+			f.state(c, m, 0, [16]byte{})
+		}
 	case event.OpRunCompleted, event.OpRunFailed:
 		f.sum(c, m, rows, nil, &e)
 	}

@@ -48,11 +48,19 @@ func newLog(rng *rand.Rand, records int) (groups []follow.Group) {
 					Op: rec.Op, Partition: 3, TSMillis: at, Stream: &k.ID, Run: 7, Counts: &event.RunCounts{Unchanged: n}, Outcome: event.OutcomeCompleted,
 				})
 			case 3:
-				rec.Op = []event.Op{event.OpCleared, event.OpCheckpoint}[rng.IntN(2)]
-				if rec.Op == event.OpCleared {
-					live[k.Stream] = 0
+				ctl := event.Control{Partition: 3, TSMillis: at, Stream: &k.ID}
+				switch rng.IntN(4) {
+				case 0:
+					ctl.Op, ctl.Mode, live[k.Stream] = event.OpCleared, event.ClearHard, 0
+				case 1:
+					ctl.Op, ctl.Mode = event.OpCleared, event.ClearSoft // what is live is until its DELETED comes
+				case 2:
+					ctl.Op, live[k.Stream] = event.OpPurged, 0
+				default:
+					ctl.Op, ctl.State = event.OpCheckpoint, []byte(`{"s":1}`)
 				}
-				rec.Value, _ = event.AppendControl(nil, &event.Control{Op: rec.Op, Partition: 3, TSMillis: at, Stream: &k.ID, State: []byte(`{"s":1}`)})
+				rec.Op = ctl.Op
+				rec.Value, _ = event.AppendControl(nil, &ctl)
 			default:
 				c := event.Change{
 					Partition: 3, Key: k, ID: fmt.Appendf(nil, "%d/é%d", rng.IntN(5), rng.IntN(5)), Payload: []byte(`{"a":1}`), ReceivedMS: at - rng.Int64N(100_000),
@@ -204,7 +212,7 @@ func reference(t *testing.T, groups []follow.Group, from uint64) (sums map[parti
 				if ctl.Stream != nil {
 					id = *ctl.Stream
 				}
-				if rec.Op == event.OpCleared {
+				if rec.Op == event.OpPurged || rec.Op == event.OpCleared && ctl.Mode == event.ClearHard {
 					states[id] = State{Partition: 3, CSN: m.CSN, At: m.TS}
 				}
 				counted = rec.Op == event.OpRestored || ctl.Counts != nil
