@@ -346,3 +346,18 @@ func TestHistory_Colours(t *testing.T) {
 		}
 	}
 }
+
+// away is an Observability whose ClickHouse is away.
+type away struct{ p api.Projections }
+
+func (a away) Ask() (observe.Ask, error) { return nil, errcode.New(errcode.ObservabilityAway, "") }
+
+func (a away) Projections() api.Projections { return a.p }
+
+// While ClickHouse is away, stats says how much waits, and how long the log keeps it.
+func TestStats_SaysWhatWaitsWhileClickHouseIsAway(t *testing.T) {
+	left := int64(25 * 24 * 3600)
+	at := serve(t, away{api.Projections{State: "away", Reason: "dial: refused", Behind: 12_345, SecondsToLoss: &left}})
+	run(t, "stats", "--http", at).want(t, exitUnreachable, "observability.away",
+		"projections  away; 12,345 records wait in the log, which keeps them for another 25 d: dial: refused\n")
+}

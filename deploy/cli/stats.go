@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tidemark-dev/tidemark/api"
 	"github.com/tidemark-dev/tidemark/projections/observe"
 )
 
@@ -43,9 +45,10 @@ func (a *app) statsCommand() *cobra.Command {
 
 // statistics is the output with --json.
 type statistics struct {
-	Overview *observe.Overview `json:"overview"`
-	Streams  *observe.Streams  `json:"streams"`
-	Spurious *observe.Spurious `json:"spurious"`
+	Projections *api.Projections  `json:"projections,omitempty"` // if they are not up to date
+	Overview    *observe.Overview `json:"overview"`
+	Streams     *observe.Streams  `json:"streams"`
+	Spurious    *observe.Spurious `json:"spurious"`
 }
 
 func (a *app) stats(ctx context.Context, s *statsFlags) error {
@@ -54,6 +57,11 @@ func (a *app) stats(ctx context.Context, s *statsFlags) error {
 		return err
 	}
 	var st statistics
+	// What is behind is said even where nothing else can be.
+	var p api.Projections
+	if err := c.ask(ctx, "/v1/observability/projections", nil, &p); err == nil && p.State != "live" && p.State != "off" && p.State != "" {
+		st.Projections = &p
+	}
 	limited := s.query()
 	limited.Set("limit", strconv.Itoa(s.limit))
 	for _, q := range []struct {
@@ -62,16 +70,40 @@ func (a *app) stats(ctx context.Context, s *statsFlags) error {
 		into  any
 	}{{"overview", s.query(), &st.Overview}, {"streams", limited, &st.Streams}, {"spurious", s.query(), &st.Spurious}} {
 		if err := c.ask(ctx, "/v1/observability/"+q.path, q.query, q.into); err != nil {
+			if st.Projections != nil && !a.json {
+				a.printProjections(a.err, st.Projections)
+			}
 			return err
 		}
 	}
 	if a.json {
 		return a.printJSON(st)
 	}
+	if st.Projections != nil {
+		a.printProjections(a.out, st.Projections)
+	}
 	a.printOverview(st.Overview)
 	a.printStreams(st.Streams, st.Overview.At)
 	a.printSpurious(st.Spurious)
 	return nil
+}
+
+// printProjections says what keeps the projections, and how long that may last.
+func (a *app) printProjections(w io.Writer, p *api.Projections) {
+	text := strings.ReplaceAll(p.State, "_", " ")
+	if p.Since != nil {
+		text += " since " + p.Since.Local().Format("2006-01-02 15:04:05")
+	}
+	if p.Behind > 0 {
+		text += "; " + plural(p.Behind, "record waits", "records wait") + " in the log"
+	}
+	if p.SecondsToLoss != nil {
+		text += ", which keeps them for another " + brief(time.Duration(*p.SecondsToLoss)*time.Second)
+	}
+	if p.Reason != "" {
+		text += ": " + printable(p.Reason, 200)
+	}
+	fmt.Fprintf(w, "projections  %s\n", a.paint(red, text))
 }
 
 func (a *app) printOverview(o *observe.Overview) {
