@@ -245,7 +245,11 @@ func (w *world) run(s *simStream, at time.Time, end runEnd, first bool) {
 			w.remove(s, t, run, w.rng.IntN(len(s.live)))
 			counts.Deleted++
 		default:
-			w.update(s, t, run, s.live[w.rng.IntN(len(s.live))])
+			among := len(s.live)
+			if s.id == hotStream {
+				among = min(among, 20) // which are seen again and again
+			}
+			w.update(s, t, run, s.live[w.rng.IntN(among)])
 			counts.Updated++
 		}
 	}

@@ -179,7 +179,7 @@ type Finding struct {
 	Updates  uint64    `json:"updates"`  // whose fields are known
 	Spurious uint64    `json:"spurious"` // those that touched none but Fields
 	Share    float64   `json:"share"`
-	Fields   []string  `json:"fields"`
+	Fields   []string  `json:"fields"` // at most five, each touched by at least half of the updates
 	Ignore   []string  `json:"ignore"` // the same as JSON Pointers, for a model's ignore list
 	Finding  string    `json:"finding"`
 }

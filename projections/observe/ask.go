@@ -21,7 +21,8 @@ type Ask interface {
 	Runs(ctx context.Context, q Query) (*Runs, error)
 	// FieldChanges lists the fields that updates touched, per stream, the most frequent first.
 	FieldChanges(ctx context.Context, q Query) (*FieldChanges, error)
-	// Spurious lists streams at least half of whose updates touched a few fields only, with rules that would ignore these.
+	// Spurious lists streams at least half of whose updates touched only fields that most of their updates touch, the same records again
+	// and again, with rules that would ignore these fields.
 	Spurious(ctx context.Context, q Query) (*Spurious, error)
 	// HotRecords lists records that changed more than once in the time asked for, the hottest first; out of the 1000 hottest of the
 	// environment.

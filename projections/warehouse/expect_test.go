@@ -70,16 +70,21 @@ toUInt8(fields_known), toUInt8(fields_truncated), payload_bytes, fingerprint, la
 		if f.Flags&fold.FlagReceived != 0 {
 			lag = f.LagMS
 		}
-		quote := strings.NewReplacer(`\`, `\\`, "'", `\'`, "\t", `\t`, "\n", `\n`, "\x00", `\0`)
-		var fields []string
-		for _, name := range f.ChangedFields {
-			fields = append(fields, "'"+quote.Replace(name)+"'")
-		}
-		e.want = append(e.want, tab(f.Stream, hexOf(f.RecordID), actionName(f.Action), f.ChangedAt, f.Revision, f.Run, hexOf("["+strings.Join(fields, ",")+"]"),
+		e.want = append(e.want, tab(f.Stream, hexOf(f.RecordID), actionName(f.Action), f.ChangedAt, f.Revision, f.Run, hexOf(spelled(f.ChangedFields)),
 			f.ChangedCount, bit(f.Flags&fold.FlagFieldsKnown), bit(f.Flags&fold.FlagFieldsTruncated), f.PayloadBytes, f.Fingerprint, lag,
 			fmt.Sprintf("%d:%d", f.Partition, f.CSN), f.Partition, f.CSN, f.Offset, f.Term))
 	}
 	return e
+}
+
+// spelled is how ClickHouse spells an array of strings.
+func spelled(list []string) string {
+	quote := strings.NewReplacer(`\`, `\\`, "'", `\'`, "\t", `\t`, "\n", `\n`, "\x00", `\0`)
+	var out []string
+	for _, s := range list {
+		out = append(out, "'"+quote.Replace(s)+"'")
+	}
+	return "[" + strings.Join(out, ",") + "]"
 }
 
 func hexOf(s string) string { return strings.ToUpper(hex.EncodeToString([]byte(s))) }
@@ -469,25 +474,47 @@ func (l *madeLog) fields(env string) expectation {
 	return e
 }
 
-// spurious looks at streams with updates enough that no set of fields but the one is frequent.
+// spurious counts by field, and then what touched nothing but the fields of most updates.
 func (l *madeLog) spurious(env string) expectation {
-	e := expectation{sql: "SELECT " + exactly + ", updates, spurious, fields, ignore, finding FROM @spurious_updates(environment = " + sqlString(env) + ", " + always + ") WHERE updates > 100", mayBeEmpty: true}
-	updates, alone := make(map[*stream.ID]int), make(map[*stream.ID]int)
+	e := expectation{sql: "SELECT " + exactly + ", updates, spurious, hex(toString(fields)), hex(finding) FROM @spurious_updates(environment = " + sqlString(env) + ", " + always + ")", mayBeEmpty: true}
+	updates := make(map[*stream.ID][]*fold.Fact)
 	for _, rec := range l.records {
-		f := rec.fact
-		if f == nil || f.Stream.Environment != env || f.Action != fold.Updated || f.Flags&fold.FlagFieldsKnown == 0 {
-			continue
-		}
-		updates[f.Stream]++
-		if slices.Equal(f.ChangedFields, []string{"lastSeen"}) && f.ChangedCount == 1 {
-			alone[f.Stream]++
+		if f := rec.fact; f != nil && f.Stream.Environment == env && f.Action == fold.Updated && f.Flags&fold.FlagFieldsKnown != 0 {
+			updates[f.Stream] = append(updates[f.Stream], f)
 		}
 	}
-	for id, n := range updates {
-		if share := float64(alone[id]) / float64(n); n > 100 && share >= 0.5 {
-			e.want = append(e.want, tab(id, n, alone[id], "['lastSeen']", "['/lastSeen']",
-				fmt.Sprintf("%d %% of %d updates touched only /lastSeen", int(100*share), n)))
+	for id, list := range updates {
+		n := len(list)
+		whole := slices.DeleteFunc(list, func(f *fold.Fact) bool { return f.Flags&fold.FlagFieldsTruncated != 0 })
+		touched := make(map[string]int)
+		for _, f := range whole {
+			for _, name := range f.ChangedFields {
+				touched[name]++
+			}
 		}
+		var fields, pointers []string
+		for name, times := range touched {
+			if 2*times >= n {
+				fields = append(fields, name)
+			}
+		}
+		slices.SortFunc(fields, func(a, b string) int { return cmp.Or(cmp.Compare(touched[b], touched[a]), cmp.Compare(a, b)) })
+		fields = fields[:min(5, len(fields))]
+		spurious, records := 0, make(map[string]bool)
+		for _, f := range whole {
+			if len(f.ChangedFields) > 0 && !slices.ContainsFunc(f.ChangedFields, func(name string) bool { return !slices.Contains(fields, name) }) {
+				spurious++
+				records[f.RecordID] = true
+			}
+		}
+		if 2*spurious < n || spurious < 3*len(records) {
+			continue
+		}
+		for _, name := range fields {
+			pointers = append(pointers, "/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+		}
+		e.want = append(e.want, tab(id, n, spurious, hexOf(spelled(fields)),
+			hexOf(fmt.Sprintf("%d %% of %d updates touched only %s", 100*spurious/n, n, strings.Join(pointers, ", ")))))
 	}
 	return e
 }

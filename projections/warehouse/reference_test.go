@@ -86,6 +86,9 @@ func makeLog(r *rand.Rand, partitions, n int, end time.Time) *madeLog {
 				rec.event = e
 			} else {
 				id := nasty[r.IntN(len(nasty))] + fmt.Sprint(r.IntN(20))
+				if streams[0] == s { // whose records come up again and again
+					id = nasty[r.IntN(len(nasty))]
+				}
 				f := &fold.Fact{
 					Stream: s, RecordID: id, ChangedAt: at, Run: h.run, PayloadBytes: uint32(r.IntN(5000)), Fingerprint: uint64(r.IntN(3)) + 1, Term: 1,
 					Partition: uint16(p), CSN: csn, Offset: offset,
@@ -103,7 +106,7 @@ func makeLog(r *rand.Rand, partitions, n int, end time.Time) *madeLog {
 					f.Action = fold.Updated
 					if r.IntN(10) > 0 {
 						f.Flags |= fold.FlagFieldsKnown
-						f.ChangedFields = []string{"lastSeen"}
+						f.ChangedFields = []string{"lastSeen", nasty[p%len(nasty)]}[:1+r.IntN(2)]
 						if r.IntN(10) == 0 {
 							f.ChangedFields = nil
 							for range r.IntN(4) {
