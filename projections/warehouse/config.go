@@ -199,15 +199,28 @@ func (w *Warehouse) context(ctx context.Context, comment string, more clickhouse
 	return w.within(ctx, w.cfg.Timeout, comment, more, opts...)
 }
 
+// grace is how much longer the client waits than the server works, so that it is the server that ends a statement, and says why.
+const grace = 2 * time.Second
+
+// within bounds a statement by limit and by the deadline of ctx, whichever is first.
 func (w *Warehouse) within(ctx context.Context, limit time.Duration, comment string, more clickhouse.Settings,
 	opts ...clickhouse.QueryOption) (context.Context, context.CancelFunc) {
-	settings := clickhouse.Settings{"log_comment": "tidemark:" + comment}
+	bound := limit
+	if deadline, ok := ctx.Deadline(); ok {
+		bound = max(min(bound, time.Until(deadline)), time.Millisecond) // 0 would be no bound
+	}
+	settings := clickhouse.Settings{"log_comment": "tidemark:" + comment, "max_execution_time": bound.Seconds(), "timeout_overflow_mode": "throw"}
 	for k, v := range more {
 		settings[k] = v
 	}
 	if w.http {
 		settings["wait_end_of_query"] = 1
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	return clickhouse.Context(ctx, append(opts, clickhouse.WithSettings(settings))...), cancel
+	ctx, cancel := context.WithTimeout(ctx, limit+grace)
+	return clickhouse.Context(undated{ctx}, append(opts, clickhouse.WithSettings(settings))...), cancel
 }
+
+// undated ends with its parent but does not say when: the driver would put that and five seconds in place of max_execution_time.
+type undated struct{ context.Context }
+
+func (undated) Deadline() (time.Time, bool) { return time.Time{}, false }

@@ -235,6 +235,10 @@ func (w *Warehouse) insertBatch(ctx context.Context, into string, t *layout, fro
 	}
 	ctx, cancel := w.insertContext(ctx, t.table, clickhouse.WithColumnNamesAndTypes(types))
 	defer cancel()
+	if !w.http { // nothing but a deadline that shows bounds the writes of the native protocol
+		ctx, cancel = context.WithTimeout(ctx, w.cfg.Timeout+grace)
+		defer cancel()
+	}
 	batch, err := w.conn.PrepareBatch(ctx, into)
 	if err != nil {
 		return err
