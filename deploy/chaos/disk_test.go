@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -169,7 +170,13 @@ func (s *site) awaitAcked(f *feed, more int) {
 	from := total()
 	eventually(s.t, startWait, func() string {
 		if n := total() - from; n < more {
-			return fmt.Sprintf("%d events acknowledged of %d", n, more)
+			var last error
+			for _, p := range f.parts {
+				p.mu.Lock()
+				last = cmp.Or(p.refused, last)
+				p.mu.Unlock()
+			}
+			return fmt.Sprintf("%d events acknowledged of %d; the last refusal says %v", n, more, last)
 		}
 		return ""
 	})

@@ -45,32 +45,38 @@ type partFeed struct {
 	source    source
 	rng       *rand.Rand
 
-	mu     sync.Mutex
-	sums   []uint64 // of the events, in the order in which they were sent
-	acked  int
-	places map[int64]uint64 // with refusals: sums of what was acknowledged, by offset
-	pace   time.Duration    // between two bursts
-	burst  int
-	flying sync.WaitGroup
+	mu      sync.Mutex
+	sums    []uint64 // of the events, in the order in which they were sent
+	acked   int
+	refused error            // the last time that an event was refused for good
+	places  map[int64]uint64 // with refusals: sums of what was acknowledged, by offset
+	pace    time.Duration    // between two bursts
+	burst   int
+	flying  sync.WaitGroup
 }
 
-// producerOptions are those of package ingest: idempotent, acks of all, tries for ever, and says so rather than going on when the broker
-// no longer knows what it had acknowledged.
+// producerOptions are those of package ingest: idempotent, acks of all, tries for ever.
 func producerOptions(addr string) []kgo.Opt {
 	return []kgo.Opt{
 		kgo.SeedBrokers(addr), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.StopProducerOnDataLossDetected(), kgo.RecordRetries(math.MaxInt64), kgo.RecordDeliveryTimeout(0),
+		kgo.RecordRetries(math.MaxInt64), kgo.RecordDeliveryTimeout(0),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }), kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.ProducerLinger(time.Millisecond), kgo.DisableClientMetrics(), kgo.AlwaysRetryEOF(),
 	}
 }
 
-func newFeed(s *site, sources []source, rng *rand.Rand) *feed {
+// newFeed makes a feed, which says so rather than going on when the broker no longer knows what it had acknowledged. refusals says that the broker may refuse events for good. A broker whose disk is full cannot write down which producers
+// there are: after its restart one may have to begin anew, as clients do by themselves.
+func newFeed(s *site, sources []source, rng *rand.Rand, refusals bool) *feed {
 	s.t.Helper()
-	cl, err := kgo.NewClient(producerOptions(s.kafka)...)
+	opts := producerOptions(s.kafka)
+	if !refusals {
+		opts = append(opts, kgo.StopProducerOnDataLossDetected())
+	}
+	cl, err := kgo.NewClient(opts...)
 	must(s.t, err)
 	s.t.Cleanup(cl.Close)
-	f := &feed{t: s.t, cl: cl, topic: s.names.Raw}
+	f := &feed{t: s.t, cl: cl, topic: s.names.Raw, refusals: refusals}
 	for p, src := range sources {
 		f.parts = append(f.parts, &partFeed{
 			partition: int32(p), source: src, rng: rand.New(rand.NewPCG(rng.Uint64(), 1)), pace: 30 * time.Millisecond, burst: 15,
@@ -163,6 +169,9 @@ func (f *feed) sendEvent(p *partFeed, ev model.RawEvent) {
 		defer p.flying.Done()
 		switch {
 		case err != nil && f.refusals:
+			p.mu.Lock()
+			p.refused = err
+			p.mu.Unlock()
 		case err != nil:
 			if !f.t.Failed() {
 				f.t.Errorf("partition %d, event %d: %v", p.partition, number, err)

@@ -46,8 +46,7 @@ func newLoad(t testing.TB, dir string, rng *rand.Rand, refusals bool) *load {
 	l.tapes = newTapes(s)
 	l.tapes.record(s.partitions)
 	l.audit = newAuditor(s, l.tapes)
-	l.feed = newFeed(s, sources, rng)
-	l.feed.refusals = refusals
+	l.feed = newFeed(s, sources, rng, refusals)
 	l.feed.parts[0].burst = 80
 	l.feed.run()
 	l.readers = newReaders(s, ids, rng)

@@ -377,7 +377,7 @@ func TestProjections_AreWhatTheTopicSays(t *testing.T) {
 		s.log.allow("everything runs but the projections")
 		sources, _ := workloads(rng, partitionsUnderLoad)
 		s.start()
-		f := newFeed(s, sources, rng)
+		f := newFeed(s, sources, rng, false)
 		f.run()
 		for range 3 + rng.IntN(4) {
 			pause(t, between(rng, 50*time.Millisecond, 2500*time.Millisecond))
@@ -421,7 +421,7 @@ func TestProjections_ADirectoryThatIsLost(t *testing.T) {
 	s.flags = []string{"--memory", memoryUnderLoad, "--no-projections=false", "--clickhouse-listen", freeAddr(t), "--clickhouse-memory", "600MiB"}
 	sources, _ := workloads(rng, partitionsUnderLoad)
 	s.start()
-	f := newFeed(s, sources, rng)
+	f := newFeed(s, sources, rng, false)
 	f.run()
 	s.awaitAcked(f, 2000)
 	f.halt()
