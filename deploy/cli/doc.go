@@ -20,6 +20,8 @@
 //	records.go                      records back over HTTP
 //	stats.go, history.go            what the projections know of streams, and of a record
 //	observability.go                asking them over HTTP
+//	projections.go                  ClickHouse for up: its flags, and saying when it can be asked
+//	clickhouse.go, maintain.go      SQL, and looking after the tables
 //	topics.go, doctor.go            the state of topics and of the machine
 //
 // # Neighbours

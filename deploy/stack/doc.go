@@ -2,6 +2,7 @@
 // It is the only package that knows all of them.
 //
 //	lock the data directory -> listen for HTTP -> embedded broker, or connect to a cluster -> topics -> processor -> serve
+//	then, in the background: ClickHouse, embedded or a server -> projector (projections.go)
 //
 // # Invariants
 //
@@ -12,7 +13,8 @@
 //     with what partitions wait for, records of a partition when it has been read.
 //   - Whatever has been started is stopped, in reverse, within one budget, Config.ShutdownTimeout. What does not stop in time is left
 //     to the end of the process: everything here survives a kill.
-//   - Nothing below keeps going when a part cannot: the first failure stops the whole, and Run returns it.
+//   - Nothing below keeps going when a part cannot: the first failure stops the whole, and Run returns it. But for the
+//     projections: they wait for what is missing, start again by themselves, and stop nothing.
 //
 // # Data directory
 //
@@ -20,9 +22,11 @@
 //	tidemark.json   the cluster and prefix that the directory belongs to, and the lineage of its cursors
 //	kafka/          the embedded broker's log (deploy/devkafka)
 //	state/          local state of the processor; may be deleted while stopped, it is built again from the log
+//	clickhouse/     the embedded ClickHouse (deploy/devclickhouse); the same goes for it
+//	fingerprint.secret
 //
 // # Neighbours
 //
 // deploy/cli runs a Stack for `up`, and tests run it in their own process. deploy/kafka readies the topics; api reads the processor
-// through view.go.
+// through view.go, and the projections through observability.go. maintain.go is for commands that work on the tables of a stack that is up.
 package stack
