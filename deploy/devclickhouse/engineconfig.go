@@ -56,15 +56,23 @@ func engineConfig(dir string, memory int64) []byte {
 
 // usersConfig returns the settings that every statement starts from: those that differ between versions of ClickHouse and would
 // change what a caller sees (implicit_select is on in the library, as in clickhouse-local, and off in a server), and bounds that have a big GROUP BY or ORDER BY use the disk where it would have run out of memory.
-func usersConfig(memory int64) []byte {
-	spill := engineLimit(memory) / 4
+//
+// By default the engine gives a query one thread for each free GiB of its memory, which here would be one thread, whatever the machine has. A
+// binary is not told otherwise: it may be older, and one does not start with a setting that it does not know.
+func usersConfig(memory int64, binary bool) []byte {
+	limit := engineLimit(memory)
+	spill := limit / 4
+	threads := ""
+	if !binary {
+		threads = fmt.Sprintf("\n    <max_threads_min_free_memory_per_thread>%d</max_threads_min_free_memory_per_thread>", limit/16)
+	}
 	return fmt.Appendf(nil, `<clickhouse>
   <profiles><default>
     <async_insert>0</async_insert>
     <mutations_sync>1</mutations_sync>
     <implicit_select>0</implicit_select>
     <max_bytes_before_external_group_by>%[1]d</max_bytes_before_external_group_by>
-    <max_bytes_before_external_sort>%[1]d</max_bytes_before_external_sort>
+    <max_bytes_before_external_sort>%[1]d</max_bytes_before_external_sort>%[2]s
   </default></profiles>
   <users><default>
     <password></password>
@@ -74,7 +82,7 @@ func usersConfig(memory int64) []byte {
   </default></users>
   <quotas><default></default></quotas>
 </clickhouse>
-`, spill)
+`, spill, threads)
 }
 
 func clamp(n, low, high int64) int64 { return max(low, min(n, high)) }

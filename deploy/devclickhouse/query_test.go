@@ -386,6 +386,14 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
+// TestThreads has a statement use the threads that it may: the engine would give it one where its memory is small.
+func TestThreads(t *testing.T) {
+	got := post(t, server(t), "EXPLAIN PIPELINE SELECT sum(number) FROM numbers_mt(100000000) SETTINGS max_threads = 2")
+	if !strings.Contains(got.text, "AggregatingTransform × 2") {
+		t.Errorf("the pipeline is\n%s", got.text)
+	}
+}
+
 // event reads one of the engine's counters.
 func event(t testing.TB, sql string) (n int64) {
 	t.Helper()

@@ -161,7 +161,7 @@ func (s *Server) prepare(ctx context.Context) error {
 	err = errors.Join(
 		st.save(s.cfg.Dir),
 		writeFile(filepath.Join(s.cfg.Dir, configFile), engineConfig(s.cfg.Dir, s.cfg.MemoryBytes)),
-		writeFile(filepath.Join(s.cfg.Dir, usersFile), usersConfig(s.cfg.MemoryBytes)),
+		writeFile(filepath.Join(s.cfg.Dir, usersFile), usersConfig(s.cfg.MemoryBytes, s.cfg.Binary != "")),
 	)
 	if err == nil && s.cfg.Binary != "" {
 		err = s.prepareBinary()

@@ -3,6 +3,7 @@ package grafana
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -24,6 +25,7 @@ const (
 	benchBurst   = 50
 	benchWindow  = 8 * 8192 // csns are counted over all partitions here
 	benchRecords = 20_000   // at most, of a stream
+	benchBatches = 200      // of the last day
 	benchSetting = "max_insert_threads = 1, max_block_size = 65536, max_partitions_per_insert_block = 0"
 )
 
@@ -39,7 +41,7 @@ const (
 //
 //	TIDEMARK_BENCH_FACTS   how many facts there are; default 1,000,000
 //	TIDEMARK_BENCH_DIR     where they are kept, to be used again; default: nowhere
-//	TIDEMARK_BENCH_MERGED  1: all parts of a month are merged into one first. Else they are what merging left of them while nobody asked for it
+//	TIDEMARK_BENCH_MERGED  1: the parts of this week are merged, too. Else they are what merging left of them while nobody asked for it
 //
 // The range is the dashboard's own, and all streams are chosen where that can be; else the largest, and a record with about a hundred
 // changes. A table of the slowest comes last, with an empty query for comparison: what a request costs on this machine whatever it asks.
@@ -151,7 +153,7 @@ func report(b *testing.B, facts int, all []timing) {
 	fmt.Printf("\n%d facts, %d queries, %d above what they must be\n\n| panel | must | p95 | p50 | rows |\n|---|---|---|---|---|\n%s\n", facts, len(all), missed, text.String())
 }
 
-// fillMonth makes the tables of a generation and fills them, a day at a time, from numbers alone.
+// fillMonth makes the tables of a generation and fills them from numbers alone, a day at a time, and the last one in batches, as a projector does.
 func fillMonth(b *testing.B, dsn string, facts int, now time.Time) {
 	w, err := warehouse.Open(warehouse.Config{DSN: dsn, Topology: warehouse.Embedded, Timeout: 10 * time.Minute})
 	if err != nil {
@@ -187,8 +189,13 @@ func fillMonth(b *testing.B, dsn string, facts int, now time.Time) {
 		}
 	}
 	m := month{facts: facts, begin: now.Add(-benchDays * 24 * time.Hour)}
-	for day := range benchDays {
-		from, to := facts/benchBurst*day/benchDays*benchBurst, facts/benchBurst*(day+1)/benchDays*benchBurst
+	batches := benchDays - 1 + benchBatches
+	for batch := range batches {
+		begin, end := float64(batch), float64(batch+1)
+		if last := float64(benchDays - 1); begin >= last {
+			begin, end = last+(begin-last)/benchBatches, last+(end-last)/benchBatches
+		}
+		from, to := int(float64(facts/benchBurst)*begin/benchDays)*benchBurst, int(float64(facts/benchBurst)*end/benchDays)*benchBurst
 		exec("INSERT INTO tidemark.changes_g1 " + m.changes(from, to) + " SETTINGS " + benchSetting)
 		for _, level := range [][2]string{{"changes_1m_g1", "toStartOfMinute"}, {"changes_1h_g1", "toStartOfHour"}, {"changes_1d_g1", "toStartOfDay"}} {
 			exec("INSERT INTO tidemark." + level[0] + " " + m.partials(level[1], from, to) + " SETTINGS " + benchSetting)
@@ -208,15 +215,9 @@ FROM numbers(7 * 24 * 360 * 8)`, now.UnixMilli(), facts/8))
 	settle(b, w, start)
 }
 
-// settle merges all that is to be merged, waits until the server merges nothing any more, and says what there is.
+// settle waits until the server merges nothing any more, merges what it would merge an hour after the last write (mergeClosed), and says what there is.
 func settle(b *testing.B, w *warehouse.Warehouse, start time.Time) {
-	if os.Getenv("TIDEMARK_BENCH_MERGED") == "1" {
-		for _, table := range []string{"changes_g1", "changes_1m_g1", "changes_1h_g1", "changes_1d_g1", "events_g1", "stream_state_g1", "lag_samples", "_progress"} {
-			if err := w.Conn().Exec(b.Context(), "OPTIMIZE TABLE tidemark."+table+" FINAL"); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
+	mergeAll(b, w, os.Getenv("TIDEMARK_BENCH_MERGED") == "1")
 	deadline := time.Now().Add(10 * time.Minute)
 	for quiet := 0; quiet < 20; time.Sleep(100 * time.Millisecond) {
 		var merges uint64
@@ -247,6 +248,37 @@ func settle(b *testing.B, w *warehouse.Warehouse, start time.Time) {
 		b.Fatal(err)
 	}
 	fmt.Printf("filled and merged in %.0f s\n", time.Since(start).Seconds())
+}
+
+// mergeAll merges each partition into one part, but the one that is being written to unless that is asked for.
+func mergeAll(b *testing.B, w *warehouse.Warehouse, open bool) {
+	rows, err := w.Conn().Query(b.Context(), `SELECT table, partition_id, partition_id = max(partition_id) OVER (PARTITION BY table) AS open FROM system.parts
+WHERE active AND database = 'tidemark' AND match(table, '_g1$') GROUP BY table, partition_id`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var statements []string
+	for rows.Next() {
+		var table, partition string
+		var last uint8
+		if err := rows.Scan(&table, &partition, &last); err != nil {
+			b.Fatal(err)
+		}
+		if last == 0 || open {
+			statements = append(statements, fmt.Sprintf("OPTIMIZE TABLE tidemark.%s PARTITION ID '%s' FINAL", table, partition))
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		b.Fatal(err)
+	}
+	for _, s := range statements {
+		ctx, cancel := context.WithTimeout(b.Context(), 10*time.Minute)
+		err := w.Conn().Exec(ctx, s)
+		cancel()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 const benchStream = "environment, integration, connection, model, variant"

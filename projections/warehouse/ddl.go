@@ -46,17 +46,25 @@ func (w *Warehouse) engine(name string, args ...string) string {
 	return name + "(" + strings.Join(args, ", ") + ")"
 }
 
-// noDedup switches off the server's memory of inserts (P2). The setting of an insert is not enough: servers from 26.2 on drop a repeated block in spite of it,
-// which may even differ in columns that have defaults.
-func (w *Warehouse) noDedup() string {
+// settings are the settings of a table: those given, and what all tables have. No server is to remember inserts (P2): the setting of an insert is not
+// enough, servers from 26.2 on drop a repeated block in spite of it, which may even differ in columns that have defaults.
+func (w *Warehouse) settings(own ...string) string {
 	switch w.cfg.Topology {
 	case Cluster, ReplicatedDB:
-		return "replicated_deduplication_window = 0"
-	case Cloud:
-		return "index_granularity = 8192" // the service does not let tables say it; its own inserts do
+		own = append(own, "replicated_deduplication_window = 0")
+	case Cloud: // the service does not let tables say it; its own inserts do
+	default:
+		own = append(own, "non_replicated_deduplication_window = 0")
 	}
-	return "non_replicated_deduplication_window = 0"
+	if len(own) == 0 {
+		return ""
+	}
+	return "SETTINGS " + strings.Join(own, ", ")
 }
+
+// mergeClosed has a partition that nothing was written to for an hour merged into one part. A record's history looks into each part that may
+// have the record, and opens a file for each column there: at three parts a week that is twice as slow. Rows of one part need no FINAL, either.
+const mergeClosed = "min_age_to_force_merge_seconds = 3600, min_age_to_force_merge_on_partition_only = 1"
 
 // render expands a template into its statements, which end in a semicolon at the end of a line.
 func (w *Warehouse) render(file string, generation int) ([]string, error) {
@@ -70,7 +78,8 @@ func (w *Warehouse) render(file string, generation int) ([]string, error) {
 		"generation":     func() int { return generation },
 		"quantile":       QuantileSQL,
 		"lag_bounds":     lagBounds,
-		"no_dedup":       w.noDedup,
+		"settings":       w.settings,
+		"merge_closed":   func() string { return mergeClosed },
 		"stream_columns": func() string { return streamViewColumns },
 		"stream":         func() string { return streamKey },
 		"buckets":        w.bucketsView,

@@ -67,7 +67,7 @@ func (w *Warehouse) bootstrap() []Statement {
   at        DateTime64(3, 'UTC') DEFAULT now64(3)
 ) ENGINE = `+w.engine("MergeTree")+`
 ORDER BY (migration, statement, at)
-SETTINGS `+w.noDedup(), false))
+`+w.settings(), false))
 }
 
 // statements are those of a folder of ddl, under a prefix.

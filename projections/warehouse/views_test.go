@@ -78,10 +78,11 @@ SELECT 'e', 'i', concat('c', toString(number % 50)), 'm', 'v', toStartOfHour(now
 		}
 	}
 	where := " WHERE environment = 'e' AND integration = 'i' AND connection = 'c7'"
+	const facts = 10_000/2048 + 3 // granules that the facts of a connection lie in, at most, and one for the end mark
 	for sql, atMost := range map[string]int{
-		"SELECT * FROM tidemark.v1_changes" + where:                                                                     4,
-		"SELECT * FROM tidemark.v1_hot_records" + parameters["v1_hot_records"] + where:                                  4,
-		"SELECT * FROM tidemark.v1_spurious_updates" + parameters["v1_spurious_updates"] + where:                        4,
+		"SELECT * FROM tidemark.v1_changes" + where:                                                                     facts,
+		"SELECT * FROM tidemark.v1_hot_records" + parameters["v1_hot_records"] + where:                                  facts,
+		"SELECT * FROM tidemark.v1_spurious_updates" + parameters["v1_spurious_updates"] + where:                        facts,
 		"SELECT * FROM tidemark.v1_changes_hourly" + where + " AND bucket >= now() - 86400":                             4,
 		"SELECT * FROM tidemark.v1_record_counts" + where:                                                               4,
 		"SELECT * FROM tidemark.v1_streams" + where:                                                                     4,
