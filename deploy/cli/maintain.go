@@ -209,7 +209,7 @@ func (a *app) rebuild(ctx context.Context, m *maintainFlags, k *kafkaFlags, forc
 			"mismatched": report.Mismatched, "switched": report.Switched,
 		})
 	} else {
-		fmt.Fprintf(a.out, "generation %d is built beside %d: %s compared, %s differ; %s differ from their facts; today is left out\n", report.To, report.From,
+		fmt.Fprintf(a.out, "generation %d is built beside %d: %s compared, %s differ; %s differ from their facts\n", report.To, report.From,
 			plural(report.Parity.Compared, "day of a stream", "days of streams"), count(report.Parity.Different), plural(report.Mismatched, "window", "windows"))
 		for i, d := range report.Parity.Differences {
 			if i == 5 {

@@ -289,6 +289,28 @@ func TestCopyGeneration(t *testing.T) {
 	if err != nil || parity.Different != 0 || parity.Compared == 0 {
 		t.Errorf("%+v, %v", parity, err)
 	}
+	// Facts count where the day is not over: those that both generations have.
+	const begun = 1100
+	for p := range c.Before {
+		if err := w.StoreProgress(ctx, 2, Progress{Partition: p, At: now, ToCSN: begun}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := now.Add(-10 * 24 * time.Hour)
+	if facts, err := w.CompareGenerations(ctx, 1, 2, long); err != nil || facts.Different != 0 || facts.Compared < parity.Compared/2 {
+		t.Errorf("by facts: %+v, %v; by days %+v", facts, err, parity)
+	}
+	for _, newer := range []bool{true, false} { // a fact that only one of them is bound to have is not missed
+		if err := w.exec(ctx, "test", fmt.Sprintf("DELETE FROM tidemark.changes_g2 WHERE csn = (SELECT max(csn) FROM tidemark.changes_g2 WHERE (csn > %d) = %t)", begun, newer)); err != nil {
+			t.Fatal(err)
+		}
+		if facts, err := w.CompareGenerations(ctx, 1, 2, long); err != nil || facts.Different > 0 == newer {
+			t.Errorf("a fact is missing, newer %t: %+v, %v", newer, facts, err)
+		}
+		if err := errors.Join(w.CopyGeneration(ctx, c), w.Insert(ctx, 2, &rest)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if report, err := w.Audit(ctx, 2, AuditRange{Window: windowCSNs, UpTo: map[uint16]uint64{0: n, 1: n, 2: n}, Open: true}); err != nil || report.Mismatched != 0 {
 		t.Errorf("audit: %+v, %v", report, err)
 	}

@@ -34,7 +34,8 @@ func (s Statement) key() string { return fmt.Sprintf("%s#%d", s.Migration, s.Num
 var errDrift = errors.New("migration has changed since it was applied")
 
 // DriftError says that a migration was applied with another text than this program has: the database was made by another version, or
-// for another topology. Nothing was changed.
+// for another topology. Nothing was changed. Tables of a generation are not altered in place: a new generation, which a rebuild makes beside
+// this one, has them as this program writes them.
 type DriftError struct {
 	Migration     string
 	Number        int
@@ -42,7 +43,11 @@ type DriftError struct {
 }
 
 func (e *DriftError) Error() string {
-	return fmt.Sprintf("migration %s, statement %d, was applied as %s, but this program has %s", e.Migration, e.Number, e.Applied, e.Have)
+	msg := fmt.Sprintf("migration %s, statement %d, was applied as %s, but this program has %s", e.Migration, e.Number, e.Applied, e.Have)
+	if strings.Contains(e.Migration, "/") {
+		msg += ": `tidemark projections rebuild` makes tables as this version has them, out of the log and these, and then has the views read them"
+	}
+	return msg
 }
 
 // Unwrap makes it an error of class [Schema].

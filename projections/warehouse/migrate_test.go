@@ -77,7 +77,8 @@ func TestMigrate_AnotherTextIsDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = w.CreateGeneration(ctx, 1)
-	want := "migration g1/0001_tables, statement 2, was applied as 0123456789abcdef, but this program has " + sums[0]
+	want := "migration g1/0001_tables, statement 2, was applied as 0123456789abcdef, but this program has " + sums[0] +
+		": `tidemark projections rebuild` makes tables as this version has them, out of the log and these, and then has the views read them"
 	var drift *DriftError
 	if !errors.As(err, &drift) || err.Error() != want {
 		t.Fatalf("got %v, want %s", err, want)

@@ -34,7 +34,7 @@ func (w *Warehouse) CopyGeneration(ctx context.Context, c Copy) error {
 	if len(c.Before) == 0 {
 		return nil
 	}
-	before := c.bound(c.Before)
+	before := byPartition(c.Before)
 	for _, s := range []struct{ table, where string }{
 		{"changes", "csn < BEFORE"},
 		{"events", "csn < BEFORE"},
@@ -56,8 +56,30 @@ func (w *Warehouse) CopyGeneration(ctx context.Context, c Copy) error {
 	return nil
 }
 
-// bound is an expression for a value by partition; 0 for those that have none.
-func (c *Copy) bound(of map[uint16]uint64) string {
+// settled is, by partition, the csn up to which each of the generations has all rows.
+func (w *Warehouse) settled(ctx context.Context, generations ...int) (map[uint16]uint64, error) {
+	var out map[uint16]uint64
+	for _, g := range generations {
+		progress, err := w.LoadProgress(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		of := make(map[uint16]uint64, len(progress))
+		for p, s := range progress {
+			if low, ok := out[p]; ok || out == nil {
+				of[p] = s.Newest.ToCSN
+				if ok {
+					of[p] = min(of[p], low)
+				}
+			}
+		}
+		out = of
+	}
+	return out, nil
+}
+
+// byPartition is an expression for a value by partition; 0 for those that have none.
+func byPartition(of map[uint16]uint64) string {
 	var partitions, values []string
 	for _, p := range slices.Sorted(maps.Keys(of)) {
 		partitions = append(partitions, fmt.Sprint(p))
@@ -105,13 +127,9 @@ func (w *Warehouse) partitions(ctx context.Context, table string, generation int
 
 // cutWindows writes what the old writer counted, less what the new one will count, of the windows that hold records of both.
 func (w *Warehouse) cutWindows(ctx context.Context, c Copy, l level) error {
-	progress, err := w.LoadProgress(ctx, c.From)
+	settled, err := w.settled(ctx, c.From)
 	if err != nil {
 		return err
-	}
-	settled := make(map[uint16]uint64, len(progress))
-	for p, s := range progress {
-		settled[p] = s.Newest.ToCSN
 	}
 	for p := range c.Before {
 		if _, ok := settled[p]; !ok {
@@ -127,8 +145,8 @@ func (w *Warehouse) cutWindows(ctx context.Context, c Copy, l level) error {
 			{"CHANGES", w.table("changes", c.From)},
 			{"EVENTS", w.table("events", c.From)},
 			{"STREAM", streamKey},
-			{"BEFORE", c.bound(c.Before)},
-			{"SETTLED", c.bound(settled)},
+			{"BEFORE", byPartition(c.Before)},
+			{"SETTLED", byPartition(settled)},
 			{"WINDOW", fmt.Sprint(c.Window)},
 			{"SECONDS", fmt.Sprint(int(l.Level.Width().Seconds()))},
 			{"BOUNDS", "[" + lagBounds() + "]"},
@@ -186,13 +204,22 @@ type Difference struct {
 	A, B   Counts
 }
 
-// CompareGenerations compares the counts of all streams by day, up to the end of the day before until, so that it can be right while both are written.
+// CompareGenerations compares the counts of all streams by day while both are written: days before that of until by their sums, the rest by its
+// facts, up to where both have come. That the sums of the rest are those of its facts is what [Warehouse.Audit] finds out.
 func (w *Warehouse) CompareGenerations(ctx context.Context, a, b int, until time.Time) (Parity, error) {
+	settled, err := w.settled(ctx, a, b)
+	if err != nil {
+		return Parity{}, err
+	}
 	side := func(generation int, sign string) string {
-		return strings.NewReplacer("TABLE", w.table("changes_1d", generation), "SIGN", sign, "STREAM", streamKey,
-			"UNTIL", until.UTC().Format("2006-01-02")).Replace(`
+		return strings.NewReplacer("DAYS", w.table("changes_1d", generation), "CHANGES", w.table("changes", generation), "SIGN", sign, "STREAM", streamKey,
+			"UNTIL", until.UTC().Format("2006-01-02"), "SETTLED", byPartition(settled)).Replace(`
   SELECT STREAM, bucket, 'SIGN' AS side, [toInt64(sum(added)), toInt64(sum(updated)), toInt64(sum(deleted)), toInt64(sum(restored)), toInt64(sum(arraySum(lag_hist)))] AS counts
-  FROM TABLE FINAL WHERE bucket < toDateTime('UNTIL', 'UTC') GROUP BY STREAM, bucket`)
+  FROM DAYS FINAL WHERE bucket < toDateTime('UNTIL', 'UTC') GROUP BY STREAM, bucket
+  UNION ALL
+  SELECT STREAM, toStartOfDay(changed_at) AS bucket, 'SIGN', [toInt64(countIf(action = 'added')), toInt64(countIf(action = 'updated')), toInt64(countIf(action = 'deleted')),
+    toInt64(countIf(action = 'restored')), toInt64(countIf(bitTest(flags, 2)))]
+  FROM CHANGES FINAL WHERE changed_at >= toDateTime64('UNTIL', 3, 'UTC') AND csn <= SETTLED GROUP BY STREAM, bucket`)
 	}
 	ctx, cancel := w.long(ctx, "parity")
 	defer cancel()
