@@ -236,11 +236,16 @@ skipped, not_found, dead_lettered, toUInt8(tracks_deletes), to_delete, swept, de
 
 func (l *madeLog) timeline() expectation {
 	e := expectation{sql: "SELECT " + exactly + ", " + msOf + `(at), op, run, sync, outcome, reason, hex(detail), decision, decided_by, records, to_delete, mode, record_id,
-added, updated, deleted, unchanged, kpart, csn, koffset, term FROM @timeline`}
+added, updated, deleted, unchanged, kpart, csn, koffset, term, skipped, not_found, dead_lettered, ` + msOf + `(started_at), duration_ms FROM @timeline`}
 	for _, rec := range l.records {
 		if v := rec.event; v != nil {
+			var started, took any
+			if (v.Op == event.OpRunCompleted || v.Op == event.OpRunFailed) && v.StartedAt > 0 {
+				started, took = v.StartedAt, v.At-v.StartedAt
+			}
 			e.want = append(e.want, tab(v.Stream, v.At, v.Op, v.Run, v.Sync, v.Outcome, v.Reason, hexOf(v.Detail), v.Decision, v.By, v.Records, v.ToDelete, v.Mode,
-				v.RecordID, v.Counts.Added, v.Counts.Updated, v.Counts.Deleted, v.Counts.Unchanged, v.Partition, v.CSN, v.Offset, v.Term))
+				v.RecordID, v.Counts.Added, v.Counts.Updated, v.Counts.Deleted, v.Counts.Unchanged, v.Partition, v.CSN, v.Offset, v.Term,
+				v.Counts.Skipped, v.Counts.NotFound, v.Counts.DeadLettered, started, took))
 		}
 	}
 	return e
@@ -361,7 +366,7 @@ func (l *madeLog) hotStreams(now time.Time) expectation {
 }
 
 func (l *madeLog) dims() []expectation {
-	env, integration, connection := make(map[string]int), make(map[string]int), make(map[string]int)
+	env, integration, connection, model := make(map[string]int), make(map[string]int), make(map[string]int), make(map[string]int)
 	for id, s := range l.totals() {
 		if s.last == 0 {
 			continue
@@ -369,10 +374,11 @@ func (l *madeLog) dims() []expectation {
 		env[id.Environment]++
 		integration[id.Environment+"\t"+id.Integration]++
 		connection[id.Environment+"\t"+id.Integration+"\t"+id.Connection]++
+		model[id.Environment+"\t"+id.Integration+"\t"+id.Connection+"\t"+id.Model]++
 	}
 	var out []expectation
-	for i, m := range []map[string]int{env, integration, connection} {
-		e := expectation{sql: "SELECT * FROM @dim_" + []string{"environments", "integrations", "connections"}[i]}
+	for i, m := range []map[string]int{env, integration, connection, model} {
+		e := expectation{sql: "SELECT * FROM @dim_" + []string{"environments", "integrations", "connections", "models"}[i]}
 		for k, n := range m {
 			e.want = append(e.want, fmt.Sprintf("%s\t%d", k, n))
 		}
