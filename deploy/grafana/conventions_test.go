@@ -45,8 +45,8 @@ func flaws(name string, text []byte) (found []string) {
 			source("annotation "+a.Name, a.Datasource, bad)
 		}
 	}
-	if len(d.Annotations.List) != 3 {
-		bad("%d annotations, not Grafana's own, failed runs, and clears and purges", len(d.Annotations.List))
+	if len(d.Annotations.List) != 4 {
+		bad("%d annotations, not Grafana's own, failed runs, clears and purges, switches and erasures", len(d.Annotations.List))
 	}
 	panelFlaws(&d, variables, bad)
 	colourFlaws(text, bad)

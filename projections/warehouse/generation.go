@@ -94,8 +94,12 @@ func Views() []string {
 }
 
 // SetViews makes the public views read a generation, one after the other. A query over two views may see two generations in between;
-// both are exact.
+// both are exact. That they read another one than before is noted, for v1_maintenance.
 func (w *Warehouse) SetViews(ctx context.Context, generation int) error {
+	before, err := w.ViewsGeneration(ctx)
+	if err != nil {
+		return err
+	}
 	for _, file := range templates("views") {
 		statements, err := w.render(file, generation)
 		if err != nil {
@@ -106,6 +110,12 @@ func (w *Warehouse) SetViews(ctx context.Context, generation int) error {
 				return fmt.Errorf("making view %s: %w", strings.TrimSuffix(path.Base(file), ".sql.tmpl"), err)
 			}
 		}
+	}
+	if before == 0 || before == generation {
+		return nil
+	}
+	if err := w.exec(ctx, "views", fmt.Sprintf("INSERT INTO %s (generation) VALUES (%d)", w.shared("_switches"), generation)); err != nil {
+		return fmt.Errorf("noting that the views read generation %d: %w", generation, err)
 	}
 	return nil
 }

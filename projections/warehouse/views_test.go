@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
 
 // parameters of the views that take some.
@@ -102,6 +105,22 @@ SELECT 'e', 'i', concat('c', toString(number % 50)), 'm', 'v', toStartOfHour(now
 		if of < 20 || read > atMost {
 			t.Errorf("%s reads %d of %d granules, want at most %d", sql, read, of, atMost)
 		}
+	}
+}
+
+func TestMaintenance(t *testing.T) {
+	w := ready(t, 1)
+	ctx := t.Context()
+	at := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	one := Erasure{Stream: stream.ID{Environment: "e", Integration: "i", Connection: "c", Model: "m", Variant: "v"}, RecordID: "r", At: at}
+	all := Erasure{Stream: stream.ID{Environment: "e", Integration: "i", Connection: "c"}, At: at.Add(time.Second)}
+	if err := errors.Join(w.CreateGeneration(ctx, 2), w.SetViews(ctx, 1), w.SetViews(ctx, 2), w.SetViews(ctx, 2), w.Erase(ctx, one), w.Purge(ctx), w.Erase(ctx, one), w.Erase(ctx, all)); err != nil {
+		t.Fatal(err)
+	}
+	got := lines(t, w, "SELECT "+exactly+", op, generation, one_record, purged, if(op = 'SWITCHED', at > now() - 60, at - fromUnixTimestamp64Milli("+fmt.Sprint(at.UnixMilli())+") <= 1) FROM @maintenance ORDER BY op, at")
+	want := []string{"e\ti\tc\tm\tv\tERASED\t0\ttrue\ttrue\t1", "e\ti\tc\t\t\tERASED\t0\tfalse\tfalse\t1", "\t\t\t\t\tSWITCHED\t2\tfalse\tfalse\t1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
