@@ -79,13 +79,17 @@ func BenchmarkProjections(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	store := project.NewWarehouse(w, project.WarehouseConfig{})
+	if _, err := store.Prepare(b.Context()); err != nil { // the tables are not made again and again
+		b.Fatal(err)
+	}
 	source, err := project.NewKafkaSource(follow.Config{Seeds: []string{seed}, Names: names()})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer source.Close()
 	p, err := project.New(project.Config{
-		Source: source, Store: project.NewWarehouse(w, project.WarehouseConfig{}), Keys: keys, RawTopic: names().Raw, ChangesTopic: names().Changes,
+		Source: source, Store: store, Keys: keys, RawTopic: names().Raw, ChangesTopic: names().Changes,
 		Logger: quiet(),
 	})
 	if err != nil {
