@@ -14,7 +14,9 @@ import (
 
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse"
 	"github.com/tidemark-dev/tidemark/deploy/devclickhouse/chtest"
+	"github.com/tidemark-dev/tidemark/projections/observe"
 	"github.com/tidemark-dev/tidemark/projections/warehouse"
+	"github.com/tidemark-dev/tidemark/schemas/stream"
 )
 
 // The shape of what BenchmarkDashboard asks: a month of 288 streams, of which the largest has a seventh of all changes, in bursts of
@@ -31,8 +33,8 @@ const (
 
 // What p95 must be, in ms, at 30 million facts on two cores.
 const (
-	mustPanel   = 200
-	mustHistory = 50
+	mustPanel   = 200.0
+	mustHistory = 50.0
 )
 
 // BenchmarkDashboard times the query of every panel:
@@ -76,7 +78,7 @@ GROUP BY ALL ORDER BY abs(toInt64(count()) - 100), record_id LIMIT 1`).Rows[0]
 	}
 	var measured []timing
 	b.Run("nothing", func(b *testing.B) {
-		measured = append(measured, measure(b, "nothing", "SELECT 1", func(sql string) int { return len(ask(sql).Rows) }))
+		measured = append(measured, measure(b, "nothing", mustPanel, func() int { return len(ask("SELECT 1").Rows) }))
 	})
 	for _, d := range all {
 		vars := map[string][]string{}
@@ -104,10 +106,25 @@ GROUP BY ALL ORDER BY abs(toInt64(count()) - 100), record_id LIMIT 1`).Rows[0]
 			}
 			name := fmt.Sprintf("%s/%s (%s)", strings.TrimPrefix(d.UID, "tidemark-"), p.Title, p.Type)
 			b.Run(name, func(b *testing.B) {
-				measured = append(measured, measure(b, name, sql, func(sql string) int { return len(ask(sql).Rows) }))
+				must := mustPanel
+				if strings.Contains(sql, "v1_record_history") {
+					must = mustHistory
+				}
+				measured = append(measured, measure(b, name, must, func() int { return len(ask(sql).Rows) }))
 			})
 		}
 	}
+	reader := observe.New(observe.Config{Conn: conn, Database: "tidemark"})
+	record := observe.RecordQuery{Stream: stream.ID{Environment: largest[0].(string), Integration: largest[1].(string), Connection: largest[2].(string), Model: largest[3].(string), Variant: largest[4].(string)}, ID: largest[5].(string)}
+	b.Run("history by the API", func(b *testing.B) {
+		measured = append(measured, measure(b, "history by the API, without diffs", mustHistory, func() int {
+			h, err := reader.History(b.Context(), record)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return len(h.Versions)
+		}))
+	})
 	report(b, facts, measured)
 }
 
@@ -119,15 +136,12 @@ type timing struct {
 }
 
 // measure runs a query once to warm up, and then as often as the benchmark asks.
-func measure(b *testing.B, name, sql string, ask func(string) int) timing {
-	t := timing{name: name, must: mustPanel, rows: ask(sql)}
-	if strings.Contains(sql, "v1_record_history") {
-		t.must = mustHistory
-	}
+func measure(b *testing.B, name string, must float64, ask func() int) timing {
+	t := timing{name: name, must: must, rows: ask()}
 	var took []float64
 	for b.Loop() {
 		start := time.Now()
-		ask(sql)
+		ask()
 		took = append(took, float64(time.Since(start).Microseconds())/1000)
 	}
 	slices.Sort(took)

@@ -102,15 +102,26 @@ const endingsMax = 1000
 
 // versions are the facts of a span and the endings that hit the record, newest first, at most limit. more says that there are older ones.
 func (r *Reader) versions(ctx context.Context, q *RecordQuery, s span, limit int) (out []Version, more bool, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var endings []Version
+	asked := make(chan error, 1) // both at the same time: most of an answer's time is the server's planning
+	go func() {
+		var err error
+		endings, err = r.endings(ctx, q, s, endingsMax)
+		asked <- err
+	}()
 	facts, err := r.facts(ctx, q, s, limit+1)
 	if err != nil || len(facts) == 0 {
+		stop()
+		<-asked
 		return nil, false, err
 	}
-	s.from = facts[len(facts)-1].CSN // what ended before the oldest of them is of no interest
-	endings, err := r.endings(ctx, q, s, endingsMax)
-	if err != nil {
+	if err := <-asked; err != nil {
 		return nil, false, err
 	}
+	oldest := facts[len(facts)-1].CSN // what ended before that is of no interest
+	endings = slices.DeleteFunc(endings, func(v Version) bool { return v.CSN < oldest })
 	out = facts
 	for _, e := range endings {
 		// It ended the record if that was there: the newest version below is not an end itself. Endings come from new to old, so of several
